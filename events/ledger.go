@@ -1,0 +1,212 @@
+package events
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"strconv"
+	"time"
+
+	"github.com/nats-io/nats.go/jetstream"
+	"github.com/nats-io/nuid"
+
+	"github.com/callmask/callmask/vn"
+)
+
+// Record writes ledger records concurrently and waits until the stream has stored
+// all of them. seqs holds the sequence of each, 0 for those that failed. Records of
+// one VN in the same call are stored in their order.
+//
+// The message id of an assigned, released or order-ended retired record is
+// kind:order:vn:lease end (or end) in ms, so that a late repeat does not overwrite
+// what came after it; its sequence is then that of the first one. An owned record,
+// and a retired one without order, may rightly come again and has an id of its own.
+func (b *Bus) Record(ctx context.Context, recs ...Record) (seqs []uint64, err error) {
+	seqs = make([]uint64, len(recs))
+	if len(recs) == 0 {
+		return seqs, nil
+	}
+	if !b.nc.IsConnected() {
+		return seqs, fmt.Errorf("writing to the ledger: %w: not connected to nats", vn.ErrUnavailable)
+	}
+	payloads := make([][]byte, len(recs))
+	for i := range recs {
+		if _, ok := vn.ParseDigits(recs[i].VN); !ok {
+			return seqs, &vn.FieldError{Field: "records[" + strconv.Itoa(i) + "].vn", Problem: "is not a number in digits"}
+		}
+		if payloads[i], err = json.Marshal(recs[i]); err != nil {
+			return seqs, fmt.Errorf("encoding a ledger record: %w", err)
+		}
+	}
+	ctx, cancel := b.deadline(ctx)
+	defer cancel()
+	acks := make([]jetstream.PubAckFuture, len(recs))
+	var errs []error
+	for i := range recs {
+		acks[i], err = b.js.PublishAsync(subjectLedgerVN+recs[i].VN, payloads[i], jetstream.WithMsgID(recs[i].messageID()))
+		if err != nil {
+			errs = append(errs, failed("writing to the ledger", err))
+			break // the connection is gone or stalled; do not store what follows out of order
+		}
+	}
+	for i, ack := range acks {
+		if ack == nil {
+			continue
+		}
+		select {
+		case ok := <-ack.Ok():
+			seqs[i] = ok.Sequence
+		case err := <-ack.Err():
+			errs = append(errs, failed("writing to the ledger", err))
+		case <-ctx.Done():
+			errs = append(errs, failed("writing to the ledger", ctx.Err()))
+		}
+	}
+	return seqs, errors.Join(errs...)
+}
+
+func (r *Record) messageID() string {
+	at := r.ExpiresAt
+	if r.Kind != KindAssigned {
+		at = r.EndedAt
+	}
+	if r.OrderID == "" || r.Kind == KindOwned {
+		return r.Kind + "::" + r.VN + ":" + nuid.Next()
+	}
+	return r.Kind + ":" + r.OrderID + ":" + r.VN + ":" + strconv.FormatInt(at.UnixMilli(), 10)
+}
+
+// LastRecord returns the VN's last ledger record and its sequence, read from the
+// stream's leader. Sequence 0 without an error means that there is none.
+func (b *Bus) LastRecord(ctx context.Context, number vn.Number) (rec Record, seq uint64, err error) {
+	const doing = "reading the ledger"
+	ctx, cancel := b.deadline(ctx)
+	defer cancel()
+	stream, err := b.js.Stream(ctx, streamLedger)
+	if err != nil {
+		return rec, 0, failed(doing, err)
+	}
+	msg, err := stream.GetLastMsgForSubject(ctx, subjectLedgerVN+number.Digits())
+	if errors.Is(err, jetstream.ErrMsgNotFound) {
+		return rec, 0, nil
+	}
+	if err != nil {
+		return rec, 0, failed(doing, err)
+	}
+	if err := json.Unmarshal(msg.Data, &rec); err != nil {
+		return rec, 0, fmt.Errorf("%s: record %d cannot be read: %w", doing, msg.Sequence, err)
+	}
+	return rec, msg.Sequence, nil
+}
+
+// LedgerLastSeq returns the last sequence that stream LEDGER ever gave out: 0 only
+// if nothing was ever recorded.
+func (b *Bus) LedgerLastSeq(ctx context.Context) (uint64, error) {
+	ctx, cancel := b.deadline(ctx)
+	defer cancel()
+	stream, err := b.js.Stream(ctx, streamLedger)
+	if err != nil {
+		return 0, failed("reading the ledger's state", err)
+	}
+	return stream.CachedInfo().State.LastSeq, nil
+}
+
+// Records calls each with the last record of every VN and its sequence, oldest
+// first, until each returns an error or all were read.
+func (b *Bus) Records(ctx context.Context, each func(rec Record, seq uint64) error) error {
+	return b.readAll(ctx, streamLedger, subjectLedgerVN+"*", func(m jetstream.Msg, seq uint64) error {
+		var rec Record
+		if err := json.Unmarshal(m.Data(), &rec); err != nil {
+			return fmt.Errorf("ledger record %d cannot be read: %w", seq, err)
+		}
+		return each(rec, seq)
+	})
+}
+
+// Intent writes a purchase intent before the purchase is made, and waits until it
+// is stored. Its message id is intent:<vn>:<at, ms>.
+func (b *Bus) Intent(ctx context.Context, in PurchaseIntent) error {
+	return b.storeIntent(ctx, in, "intent:")
+}
+
+// CloseIntent notes what became of an intent, such as "bought" or "not_bought"; it
+// is no longer open then. Its message id is closed:<vn>:<at, ms>.
+func (b *Bus) CloseIntent(ctx context.Context, in PurchaseIntent, outcome string) error {
+	in.Outcome, in.ClosedAt = outcome, time.Now().UTC()
+	return b.storeIntent(ctx, in, "closed:")
+}
+
+func (b *Bus) storeIntent(ctx context.Context, in PurchaseIntent, kind string) error {
+	if _, ok := vn.ParseDigits(in.VN); !ok {
+		return &vn.FieldError{Field: "vn", Problem: "is not a number in digits"}
+	}
+	in.At = in.At.UTC()
+	id := kind + in.VN + ":" + strconv.FormatInt(in.At.UnixMilli(), 10)
+	return b.publish(ctx, subjectLedgerIntent+in.VN, id, in)
+}
+
+// OpenIntents returns the intents that were not closed, oldest first.
+func (b *Bus) OpenIntents(ctx context.Context) ([]PurchaseIntent, error) {
+	var open []PurchaseIntent
+	err := b.readAll(ctx, streamLedger, subjectLedgerIntent+"*", func(m jetstream.Msg, seq uint64) error {
+		var in PurchaseIntent
+		if err := json.Unmarshal(m.Data(), &in); err != nil {
+			return fmt.Errorf("purchase intent %d cannot be read: %w", seq, err)
+		}
+		if in.ClosedAt.IsZero() {
+			open = append(open, in)
+		}
+		return nil
+	})
+	return open, err
+}
+
+// readAll reads what a stream holds under a subject at this moment. Each fetch has
+// its own deadline, so that a long ledger may take as long as ctx allows.
+func (b *Bus) readAll(ctx context.Context, stream, subject string, each func(jetstream.Msg, uint64) error) error {
+	const doing = "reading the ledger"
+	create, cancel := b.deadline(ctx)
+	defer cancel()
+	cons, err := b.js.CreateConsumer(create, stream, jetstream.ConsumerConfig{
+		FilterSubject: subject, DeliverPolicy: jetstream.DeliverAllPolicy, AckPolicy: jetstream.AckNonePolicy,
+		MemoryStorage: true, Replicas: 1, InactiveThreshold: time.Minute,
+	})
+	if err != nil {
+		return failed(doing, err)
+	}
+	name := cons.CachedInfo().Name
+	defer func() {
+		drop, cancel := b.deadline(context.WithoutCancel(ctx))
+		defer cancel()
+		if err := b.js.DeleteConsumer(drop, stream, name); err != nil {
+			b.log.Debug().Err(err).Msg("a reader of the ledger was left to time out")
+		}
+	}()
+	for left := cons.CachedInfo().NumPending; left > 0; {
+		fetch, cancel := b.deadline(ctx)
+		batch, err := cons.Fetch(int(min(left, 500)), jetstream.FetchContext(fetch)) //nolint:gosec // at most 500
+		if err != nil {
+			cancel()
+			return failed(doing, err)
+		}
+		got := uint64(0)
+		for m := range batch.Messages() {
+			meta, err := m.Metadata()
+			if err == nil {
+				got++
+				left = meta.NumPending
+				err = each(m, meta.Sequence.Stream)
+			}
+			if err != nil {
+				cancel()
+				return err
+			}
+		}
+		cancel()
+		if err := batch.Error(); err != nil && got == 0 {
+			return failed(doing, err)
+		}
+	}
+	return nil
+}

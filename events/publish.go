@@ -1,0 +1,64 @@
+package events
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"strconv"
+	"time"
+
+	"github.com/nats-io/nats.go/jetstream"
+
+	"github.com/callmask/callmask/vn"
+)
+
+// Assigned publishes vn.assigned and waits until the stream has stored it. Its
+// message id is assigned:<order>:<lease end, ms>, so that a repeat is dropped and
+// a prolonged lease is not.
+func (b *Bus) Assigned(ctx context.Context, p VNAssigned) error {
+	p.ExpiresAt = p.ExpiresAt.UTC()
+	id := "assigned:" + p.OrderID + ":" + strconv.FormatInt(p.ExpiresAt.UnixMilli(), 10)
+	return b.publish(ctx, SubjectAssigned, id, p)
+}
+
+// Released publishes vn.released and waits until the stream has stored it. Its
+// message id is released:<order>: an order ends once.
+func (b *Bus) Released(ctx context.Context, p VNReleased) error {
+	return b.publish(ctx, SubjectReleased, "released:"+p.OrderID, p)
+}
+
+// Failed publishes vn.failed and waits until the stream has stored it. Its message
+// id is failed:<order>:<reason>.
+func (b *Bus) Failed(ctx context.Context, p VNFailed) error {
+	return b.publish(ctx, SubjectFailed, "failed:"+p.OrderID+":"+p.Reason, p)
+}
+
+// PoolLow publishes pools.low and waits until the stream has stored it. Its message
+// id is low:<pool>:<second>, so that a pool is reported at most once a second
+// however many orders find it low.
+func (b *Bus) PoolLow(ctx context.Context, p PoolLow) error {
+	return b.publish(ctx, SubjectPoolLow, "low:"+p.Pool+":"+strconv.FormatInt(time.Now().Unix(), 10), p)
+}
+
+func (b *Bus) publish(ctx context.Context, subject, id string, payload any) error {
+	_, err := b.store(ctx, subject, id, payload)
+	return err
+}
+
+// store publishes payload as JSON and returns the sequence the stream gave it.
+func (b *Bus) store(ctx context.Context, subject, id string, payload any) (uint64, error) {
+	data, err := json.Marshal(payload)
+	if err != nil {
+		return 0, fmt.Errorf("encoding a message: %w", err)
+	}
+	if !b.nc.IsConnected() {
+		return 0, fmt.Errorf("publishing: %w: not connected to nats", vn.ErrUnavailable)
+	}
+	ctx, cancel := b.deadline(ctx)
+	defer cancel()
+	ack, err := b.js.Publish(ctx, subject, data, jetstream.WithMsgID(id))
+	if err != nil {
+		return 0, failed("publishing", err)
+	}
+	return ack.Sequence, nil
+}

@@ -1,0 +1,232 @@
+package events
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/nats-io/nats.go/jetstream"
+	"golang.org/x/sync/errgroup"
+
+	"github.com/callmask/callmask/vn"
+)
+
+// The streams. That of incoming orders may have another name: Config.OrdersStream.
+const (
+	streamOrders     = "ORDERS"
+	streamVN         = "VN"
+	streamLedger     = "LEDGER"
+	streamCalls      = "CALLS"
+	streamPools      = "POOLS"
+	streamDead       = "DEAD"
+	streamAdvisories = "ADVISORIES"
+
+	// StreamPools is the stream of pools.low, for its consumers.
+	StreamPools = streamPools
+
+	advisoryPrefix = "$JS.EVENT.ADVISORY.CONSUMER.MAX_DELIVERIES."
+
+	// dedupeWindow is how long a stream remembers message ids.
+	dedupeWindow = 2 * time.Minute
+	day          = 24 * time.Hour
+)
+
+func (b *Bus) streams() []jetstream.StreamConfig {
+	streams := []jetstream.StreamConfig{
+		{
+			Name: b.cfg.OrdersStream, Subjects: []string{b.cfg.OrdersPrefix + ".>"}, MaxAge: day,
+			Description: "callmask: incoming order events (the only ones with real numbers)",
+		},
+		{
+			Name: streamVN, Subjects: []string{"vn.assigned", "vn.released", "vn.failed"}, MaxAge: 90 * day,
+			Description: "callmask: what became of orders, for apps and for the audit",
+		},
+		{
+			Name: streamLedger, Subjects: []string{"ledger.>"}, MaxMsgsPerSubject: 1, DenyDelete: true,
+			Description: "callmask: the last record of every virtual number",
+		},
+		{
+			Name: streamCalls, Subjects: []string{"calls.>"}, MaxAge: 30 * day,
+			Description: "callmask: decided calls",
+		},
+		{
+			Name: streamPools, Subjects: []string{"pools.>"}, MaxAge: day,
+			Description: "callmask: pools that run low",
+		},
+		{
+			Name: streamDead, Subjects: []string{"dead.>"}, MaxAge: 14 * day,
+			Description: "callmask: messages that could not be handled, payload sealed",
+		},
+		{
+			Name: streamAdvisories, Subjects: []string{advisoryPrefix + ">"}, MaxAge: 7 * day,
+			Description: "callmask: messages that reached the end of their deliveries",
+		},
+	}
+	for i := range streams {
+		s := &streams[i]
+		s.Storage, s.Replicas, s.Duplicates = jetstream.FileStorage, b.cfg.Replicas, dedupeWindow
+		// The server offers asynchronous persistence to streams of one replica only;
+		// a replicated stream is written behind its Raft log anyway.
+		if s.Name == streamCalls && s.Replicas == 1 {
+			s.PersistMode = jetstream.AsyncPersistMode
+		}
+	}
+	return streams
+}
+
+// EnsureStreams creates the streams that do not exist and checks those that do. It
+// never alters a stream: one that lacks a subject, or a LEDGER that could forget a
+// record, is an error that names the stream and the setting.
+func (b *Bus) EnsureStreams(ctx context.Context) error {
+	for _, want := range b.streams() {
+		if err := b.ensureStream(ctx, want); err != nil {
+			return fmt.Errorf("stream %s: %w", want.Name, err)
+		}
+	}
+	return nil
+}
+
+func (b *Bus) ensureStream(ctx context.Context, want jetstream.StreamConfig) error {
+	ctx, cancel := b.deadline(ctx)
+	defer cancel()
+	stream, err := b.js.Stream(ctx, want.Name)
+	if errors.Is(err, jetstream.ErrStreamNotFound) {
+		stream, err = b.js.CreateStream(ctx, want)
+		if errors.Is(err, jetstream.ErrStreamNameAlreadyInUse) { // another process was quicker
+			stream, err = b.js.Stream(ctx, want.Name)
+		}
+	}
+	var api *jetstream.APIError
+	if errors.As(err, &api) && api.ErrorCode == codeSubjectsOverlap {
+		return fmt.Errorf("the subjects %s belong to a stream of another name: %w",
+			strings.Join(want.Subjects, ", "), err)
+	}
+	if err != nil {
+		return failed("cannot be looked up or created", err)
+	}
+	return b.checkStream(want, stream.CachedInfo().Config)
+}
+
+// codeSubjectsOverlap is the server's "subjects overlap with an existing stream".
+const codeSubjectsOverlap = 10065
+
+func (b *Bus) checkStream(want, have jetstream.StreamConfig) error {
+	subjects := want.Subjects
+	if want.Name == b.cfg.OrdersStream { // an operator's may capture just the events that matter
+		subjects = []string{
+			b.OrderSubject(EventPlaced), b.OrderSubject(EventAssigned),
+			b.OrderSubject(EventCompleted), b.OrderSubject(EventCancelled),
+		}
+	}
+	for _, s := range subjects {
+		if !covered(have.Subjects, s) {
+			return fmt.Errorf("exists but does not capture %s (it has %s); add the subject to it, or name another stream",
+				s, strings.Join(have.Subjects, ", "))
+		}
+	}
+	if have.Storage != jetstream.FileStorage && want.Name != b.cfg.OrdersStream {
+		return errors.New("exists with memory storage; it must be file storage")
+	}
+	if want.Name == streamLedger {
+		switch {
+		case have.MaxMsgsPerSubject != 1:
+			return fmt.Errorf("exists with max_msgs_per_subject %d; it must be 1", have.MaxMsgsPerSubject)
+		case have.AllowDirect:
+			return errors.New("exists with allow_direct; it must be off, or a stale record could be read")
+		case have.MaxAge != 0 || have.MaxMsgs > 0 || have.MaxBytes > 0:
+			return errors.New("exists with a limit of age, messages or bytes; the ledger must keep every number's last record")
+		case have.Retention != jetstream.LimitsPolicy:
+			return errors.New("exists with another retention than limits")
+		}
+	}
+	if have.Replicas != want.Replicas && want.Name != b.cfg.OrdersStream {
+		b.log.Warn().Str("stream", want.Name).Int("replicas", have.Replicas).Int("wanted", want.Replicas).
+			Msg("the stream has another number of replicas than the setting; change it with the nats command")
+	}
+	return nil
+}
+
+// OrdersMaxAge returns how long the stream of incoming orders keeps a message; 0
+// means for ever. An order's tombstone must live longer.
+func (b *Bus) OrdersMaxAge(ctx context.Context) (time.Duration, error) {
+	ctx, cancel := b.deadline(ctx)
+	defer cancel()
+	stream, err := b.js.Stream(ctx, b.cfg.OrdersStream)
+	if err != nil {
+		return 0, failed("looking up stream "+b.cfg.OrdersStream, err)
+	}
+	return stream.CachedInfo().Config.MaxAge, nil
+}
+
+// Ping tells whether NATS is connected, all streams exist and every running
+// Consume has its consumer.
+func (b *Bus) Ping(ctx context.Context) error {
+	if !b.nc.IsConnected() {
+		return fmt.Errorf("nats: %w: not connected", vn.ErrUnavailable)
+	}
+	ctx, cancel := b.deadline(ctx)
+	defer cancel()
+	g, ctx := errgroup.WithContext(ctx)
+	for _, s := range b.streams() {
+		g.Go(func() error {
+			_, err := b.js.Stream(ctx, s.Name)
+			return failed("stream "+s.Name, err)
+		})
+	}
+	if err := g.Wait(); err != nil {
+		return err
+	}
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	for c := range b.consumers {
+		if !c.established.Load() {
+			return fmt.Errorf("consumer %s of stream %s: %w: it does not exist yet", c.cfg.Durable, c.cfg.Stream, vn.ErrUnavailable)
+		}
+	}
+	return nil
+}
+
+// covered tells whether one of a stream's subjects captures the wanted one, which
+// may itself end in a wildcard.
+func covered(have []string, want string) bool {
+	for _, h := range have {
+		if covers(strings.Split(h, "."), strings.Split(want, ".")) {
+			return true
+		}
+	}
+	return false
+}
+
+func covers(pattern, subject []string) bool {
+	for i, p := range pattern {
+		switch {
+		case i >= len(subject):
+			return false
+		case p == ">":
+			return true
+		case subject[i] == ">":
+			return false
+		case p != "*" && p != subject[i]:
+			return false
+		}
+	}
+	return len(pattern) == len(subject)
+}
+
+func checkStreamName(s string) error {
+	if strings.ContainsAny(s, " \t\r\n.*>/\\") {
+		return errors.New("may not hold spaces, dots, wildcards or slashes")
+	}
+	return nil
+}
+
+func checkSubjectPrefix(s string) error {
+	for token := range strings.SplitSeq(s, ".") {
+		if token == "" || strings.ContainsAny(token, " \t\r\n*>") || strings.HasPrefix(token, "$") {
+			return errors.New("must be tokens separated by dots, without spaces or wildcards")
+		}
+	}
+	return nil
+}
