@@ -1,0 +1,162 @@
+package router
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"runtime"
+	"time"
+
+	"github.com/rs/zerolog"
+	"github.com/valyala/fasthttp"
+
+	"github.com/callmask/callmask/vn"
+)
+
+const (
+	resolvePath    = "/v1/resolve"
+	carriersPrefix = "/v1/carriers/"
+)
+
+// handle answers one request. It keeps nothing of ctx.
+func (r *Router) handle(ctx *fasthttp.RequestCtx) {
+	start := time.Now()
+	r.inFlight.Add(1)
+	s := r.states.Get().(*state) //nolint:forcetypeassert // the pool makes nothing else
+	defer r.done(ctx, s)
+	if r.draining.Load() {
+		ctx.SetConnectionClose()
+	}
+
+	// The path as it was sent: what looks different is a different path, and a
+	// secret in it is compared byte by byte.
+	path := ctx.URI().PathOriginal()
+	if string(path) == resolvePath {
+		r.serveResolve(ctx, s, start)
+		return
+	}
+	if rest, ok := bytes.CutPrefix(path, []byte(carriersPrefix)); ok {
+		name, rest, _ := bytes.Cut(rest, []byte{'/'})
+		if c := r.carriers[string(name)]; c != nil {
+			verb, secret, nested := bytes.Cut(rest, []byte{'/'})
+			plain := !nested || len(secret) > 0 && bytes.IndexByte(secret, '/') < 0
+			if string(verb) == "voice" && plain {
+				r.serveVoice(ctx, c, secret, s, start)
+				return
+			}
+		}
+	}
+	r.turnAway(ctx, notFound)
+}
+
+// done ends a request: it gives the state back and turns a panic into a 500, so
+// that one call's bug does not end every other call.
+func (r *Router) done(ctx *fasthttp.RequestCtx, s *state) {
+	r.inFlight.Add(-1)
+	p := recover()
+	if p == nil {
+		s.reset()
+		r.states.Put(s)
+		return
+	}
+	r.metrics.panics.Inc()
+	// Neither the panic's value nor a stack with arguments: both may hold a number.
+	r.log.Error().Str("panic", fmt.Sprintf("%T", p)).Array("stack", callers(3)).Msg("router: a request panicked")
+	ctx.Response.Reset()
+	ctx.SetStatusCode(fasthttp.StatusInternalServerError)
+}
+
+// serveVoice answers a carrier's webhook.
+func (r *Router) serveVoice(ctx *fasthttp.RequestCtx, c *carrier, secret []byte, s *state, start time.Time) {
+	if !ctx.IsPost() && !ctx.IsGet() {
+		r.turnAway(ctx, methodNotAllowed)
+		ctx.Response.Header.Set(fasthttp.HeaderAllow, "GET, POST")
+		return
+	}
+	err := c.Codec.Decode(ctx, secret, &s.call)
+	switch {
+	case err == nil:
+		r.decide(ctx, c, s, start)
+	case errors.Is(err, vn.ErrForbidden):
+		c.forbidden.Inc()
+		ctx.SetStatusCode(fasthttp.StatusForbidden)
+	default:
+		r.refuseMalformed(ctx, c, err)
+	}
+}
+
+// serveResolve answers the JSON contract: the first resolver that accepts the
+// request's token is the one who asks.
+func (r *Router) serveResolve(ctx *fasthttp.RequestCtx, s *state, start time.Time) {
+	if !ctx.IsGet() {
+		r.turnAway(ctx, methodNotAllowed)
+		ctx.Response.Header.Set(fasthttp.HeaderAllow, "GET")
+		return
+	}
+	for _, c := range r.resolvers {
+		err := c.Codec.Decode(ctx, nil, &s.call)
+		switch {
+		case err == nil:
+			r.decide(ctx, c, s, start)
+			return
+		case !errors.Is(err, vn.ErrForbidden):
+			r.refuseMalformed(ctx, c, err)
+			return
+		}
+		s.call = vn.Call{}
+	}
+	r.metrics.unauthorized.Inc()
+	ctx.Response.Header.Set(fasthttp.HeaderWWWAuthenticate, "Bearer")
+	unauthorized.write(ctx)
+}
+
+// decide resolves s.call, writes the answer and tells the recorder.
+func (r *Router) decide(ctx *fasthttp.RequestCtx, c *carrier, s *state, start time.Time) {
+	r.resolve(c, s)
+	body, contentType, status := c.Codec.AppendAnswer(s.answer[:0], &s.call, &s.decision)
+	s.answer = body
+	ctx.SetStatusCode(status)
+	ctx.Response.Header.SetContentType(contentType)
+	ctx.Response.Header.Set(fasthttp.HeaderCacheControl, "no-store")
+	ctx.Response.SetBody(body) // copies: body is used again before this one is sent
+	took := time.Since(start)
+	c.decisions[s.decision.Reason].Inc()
+	r.metrics.duration.Observe(took.Seconds())
+	if r.recorder != nil {
+		r.recorder.Record(c.Name, &s.call, &s.decision, took)
+	}
+}
+
+// refuseMalformed answers an authenticated request that cannot be read.
+func (r *Router) refuseMalformed(ctx *fasthttp.RequestCtx, c *carrier, err error) {
+	var field *vn.FieldError
+	if errors.As(err, &field) {
+		c.malformed.Inc()
+		writeFieldProblem(ctx, field)
+		return
+	}
+	// A codec that breaks its contract. The error may hold anything, so only its
+	// type is logged.
+	r.sampled.Error().Str("carrier", c.Name).Str("error", fmt.Sprintf("%T", err)).Msg("router: a codec failed")
+	ctx.SetStatusCode(fasthttp.StatusInternalServerError)
+}
+
+// turnAway answers a request that no carrier was asked about.
+func (r *Router) turnAway(ctx *fasthttp.RequestCtx, why turnedAway) {
+	r.metrics.turnedAway[why].Inc()
+	turnedAwayProblems[why].write(ctx)
+}
+
+// callers lists the functions that led to a panic, without their arguments.
+func callers(skip int) *zerolog.Array {
+	var pcs [32]uintptr
+	frames := runtime.CallersFrames(pcs[:runtime.Callers(skip, pcs[:])])
+	list := zerolog.Arr()
+	for {
+		frame, more := frames.Next()
+		list.Str(fmt.Sprintf("%s:%d", frame.Function, frame.Line))
+		if !more {
+			return list
+		}
+	}
+}

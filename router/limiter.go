@@ -1,0 +1,135 @@
+package router
+
+import (
+	"hash/maphash"
+	"sync"
+	"time"
+
+	"github.com/callmask/callmask/vn"
+)
+
+// The limiter's size is fixed: 64 shards of 128 sets of 8 entries of 16 bytes make
+// 65,536 entries in 1 MiB, twice as many as can be over a limit of 60 a minute at
+// 32,000 refused calls a second.
+const (
+	limiterShards = 64
+	limiterSets   = 128
+	limiterWays   = 8
+)
+
+// limiter counts refused calls per caller and per called number in token buckets.
+// A bucket is kept as the one instant at which it will be full again (the generic
+// cell rate algorithm), under a hash of the number with a seed of this process: no
+// number is kept, and a full bucket needs no entry. Memory is bounded: a set that
+// is full gives up the bucket that is nearest to full, so that a flood of numbers
+// does not wash out one that is over its limit. Zero allocations.
+type limiter struct {
+	off    bool
+	token  int64 // ns until one token is back
+	window int64 // ns until an empty bucket is full
+	clock  func() int64
+	caller maphash.Seed
+	number maphash.Seed
+	shards [limiterShards]limiterShard
+}
+
+type limiterShard struct {
+	mu   sync.Mutex
+	sets [limiterSets][limiterWays]bucket
+	_    [56]byte // keeps two shards' locks off one cache line
+}
+
+type bucket struct {
+	key  uint64
+	full int64 // the limiter's clock when the bucket is full again
+}
+
+// limitedBy says whose bucket is empty.
+type limitedBy uint8
+
+const (
+	notLimited limitedBy = iota
+	byCaller
+	byNumber
+)
+
+// newLimiter makes a limiter of perMinute refused calls a minute and as many at
+// once; a negative one never limits.
+func newLimiter(perMinute int) *limiter {
+	l := &limiter{off: perMinute < 0, caller: maphash.MakeSeed(), number: maphash.MakeSeed()}
+	if !l.off {
+		l.token = int64(time.Minute) / int64(perMinute)
+		l.window = l.token * int64(perMinute)
+	}
+	start := time.Now()
+	l.clock = func() int64 { return int64(time.Since(start)) }
+	return l
+}
+
+// check tells whether a call is over the limit, and spends nothing.
+func (l *limiter) check(calling, called vn.Number) limitedBy {
+	if l.off {
+		return notLimited
+	}
+	now := l.clock()
+	if calling != 0 && l.empty(maphash.Comparable(l.caller, calling), now) {
+		return byCaller
+	}
+	if called != 0 && l.empty(maphash.Comparable(l.number, called), now) {
+		return byNumber
+	}
+	return notLimited
+}
+
+// refused spends a token of the caller and one of the number.
+func (l *limiter) refused(calling, called vn.Number) {
+	if l.off {
+		return
+	}
+	now := l.clock()
+	if calling != 0 {
+		l.spend(maphash.Comparable(l.caller, calling), now)
+	}
+	if called != 0 {
+		l.spend(maphash.Comparable(l.number, called), now)
+	}
+}
+
+func (l *limiter) at(key uint64) (*limiterShard, *[limiterWays]bucket) {
+	s := &l.shards[key%limiterShards]
+	return s, &s.sets[key/limiterShards%limiterSets]
+}
+
+// empty tells whether the key's bucket holds less than one token.
+func (l *limiter) empty(key uint64, now int64) bool {
+	s, set := l.at(key)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for i := range set {
+		if set[i].key == key {
+			return set[i].full-now > l.window-l.token
+		}
+	}
+	return false
+}
+
+// spend takes a token of the key's bucket; an empty one stays empty.
+func (l *limiter) spend(key uint64, now int64) {
+	s, set := l.at(key)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	b := &set[0]
+	for i := range set {
+		if set[i].key == key {
+			b = &set[i]
+			break
+		}
+		if set[i].full < b.full {
+			b = &set[i]
+		}
+	}
+	if b.key != key {
+		*b = bucket{key: key}
+	}
+	b.full = min(max(b.full, now)+l.token, now+l.window)
+}
