@@ -64,6 +64,7 @@ type Sealed [nonceSize + numberSize + tagSize]byte
 type Key struct {
 	id      byte
 	secret  [secretSize]byte
+	lookup  []byte
 	sealer  cipher.AEAD // nonce size 0: Seal makes the nonce and puts it in front
 	boxer   cipher.AEAD
 	hashers sync.Pool // of *hasher
@@ -102,11 +103,7 @@ func newKey(id byte, secret []byte) (*Key, error) {
 	if err != nil {
 		return nil, err
 	}
-	k := &Key{id: id, sealer: sealer, boxer: boxer}
-	copy(k.secret[:], secret)
-	k.hashers.New = func() any { return &hasher{mac: hmac.New(sha256.New, lookup)} }
-	k.buffers.New = func() any { return new(buffer) }
-	return k, nil
+	return &Key{id: id, secret: [secretSize]byte(secret), lookup: lookup, sealer: sealer, boxer: boxer}, nil
 }
 
 func deriveAEAD(secret []byte, purpose string) (cipher.AEAD, error) {
@@ -134,7 +131,10 @@ func (k *Key) Format(f fmt.State, _ rune) { _, _ = fmt.Fprintf(f, "key %d", k.id
 // Token returns the first 16 bytes of HMAC-SHA256(lookup key, format ‖ number as 8
 // bytes, big endian). It does not allocate.
 func (k *Key) Token(n vn.Number) Token {
-	h := k.hashers.Get().(*hasher) //nolint:forcetypeassert // the pool holds nothing else
+	h, ok := k.hashers.Get().(*hasher)
+	if !ok {
+		h = &hasher{mac: hmac.New(sha256.New, k.lookup)}
+	}
 	h.mac.Reset()
 	h.in[0] = Format
 	binary.BigEndian.PutUint64(h.in[1:], uint64(n))
@@ -158,9 +158,10 @@ func (k *Key) Seal(n vn.Number, orderID string, caller Token, party byte) (Seale
 	case orderID == "" || len(orderID) > maxOrderID:
 		return Sealed{}, errNotAnOrder
 	}
-	b := k.buffers.Get().(*buffer) //nolint:forcetypeassert // the pool holds nothing else
+	b := k.buffer()
 	binary.BigEndian.PutUint64(b.plain[:], uint64(n))
-	k.sealer.Seal(b.sealed[:0], nil, b.plain[:], appendContext(b.context[:0], k.id, orderID, caller, party))
+	context := appendContext(b.context[:0], k.id, orderID, caller, party)
+	k.sealer.Seal(b.sealed[:0], nil, b.plain[:], context) //nolint:gosec // G407: this AEAD takes no nonce, it makes a random one
 	sealed := b.sealed
 	clear(b.plain[:])
 	k.buffers.Put(b)
@@ -174,9 +175,10 @@ func (k *Key) Open(sealed, orderID []byte, caller Token, party byte) (vn.Number,
 	if len(sealed) != len(Sealed{}) || len(orderID) == 0 || len(orderID) > maxOrderID {
 		return 0, ErrNotOpened
 	}
-	b := k.buffers.Get().(*buffer) //nolint:forcetypeassert // the pool holds nothing else
+	b := k.buffer()
 	copy(b.sealed[:], sealed)
-	_, err := k.sealer.Open(b.plain[:0], nil, b.sealed[:], appendContext(b.context[:0], k.id, orderID, caller, party))
+	context := appendContext(b.context[:0], k.id, orderID, caller, party)
+	_, err := k.sealer.Open(b.plain[:0], nil, b.sealed[:], context)
 	n := vn.Number(binary.BigEndian.Uint64(b.plain[:]))
 	clear(b.plain[:])
 	k.buffers.Put(b)
@@ -184,6 +186,13 @@ func (k *Key) Open(sealed, orderID []byte, caller Token, party byte) (vn.Number,
 		return 0, ErrNotOpened
 	}
 	return n, nil
+}
+
+func (k *Key) buffer() *buffer {
+	if b, ok := k.buffers.Get().(*buffer); ok {
+		return b
+	}
+	return new(buffer)
 }
 
 // appendContext appends the associated data of a sealed number. One field alone has
@@ -204,7 +213,7 @@ func (k *Key) SealBytes(plain, context []byte) ([]byte, error) {
 	}
 	box := make([]byte, boxHeader, boxHeader+nonceSize+len(plain)+tagSize)
 	box[0], box[1] = Format, k.id
-	return k.boxer.Seal(box, nil, plain, boxContext(k.id, context)), nil
+	return k.boxer.Seal(box, nil, plain, boxContext(k.id, context)), nil //nolint:gosec // G407: as in Seal
 }
 
 // openBytes opens a box whose header names this key.

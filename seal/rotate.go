@@ -147,7 +147,7 @@ func await(path string, settle time.Duration, pick func(*file) *entry) error {
 		return err
 	}
 	if e := pick(f); e != nil {
-		time.Sleep(settle - age(e))
+		<-time.After(settle - age(e))
 	}
 	return nil
 }

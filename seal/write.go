@@ -23,21 +23,32 @@ func locked(path string, edit func(path string) error) (err error) {
 	case !errors.Is(err, fs.ErrNotExist):
 		return fmt.Errorf("keyset file: %w", err)
 	}
-	lock, err := os.OpenFile(path+".lock", os.O_CREATE|os.O_RDWR, fileMode)
+	lock, err := os.OpenFile(path+".lock", os.O_CREATE|os.O_RDWR, fileMode) //nolint:gosec // G304: the operator names the file
 	if err != nil {
 		return fmt.Errorf("lock the keyset file: %w", err)
 	}
 	defer func() { err = errors.Join(err, lock.Close()) }() // closing unlocks
-	for deadline := time.Now().Add(lockWait); ; time.Sleep(10 * time.Millisecond) {
+	if err := flock(lock); err != nil {
+		return fmt.Errorf("lock the keyset file %s: %w", path, err)
+	}
+	return edit(path)
+}
+
+// flock locks the file, waiting lockWait for another process. The system call that
+// waits by itself could wait for ever.
+func flock(lock *os.File) error {
+	tick := time.NewTicker(10 * time.Millisecond)
+	defer tick.Stop()
+	late := time.After(lockWait)
+	for {
 		err := syscall.Flock(int(lock.Fd()), syscall.LOCK_EX|syscall.LOCK_NB)
-		if err == nil {
-			return edit(path)
+		if err == nil || !errors.Is(err, syscall.EWOULDBLOCK) && !errors.Is(err, syscall.EINTR) {
+			return err
 		}
-		if !errors.Is(err, syscall.EWOULDBLOCK) && !errors.Is(err, syscall.EINTR) {
-			return fmt.Errorf("lock the keyset file: %w", err)
-		}
-		if time.Now().After(deadline) {
-			return fmt.Errorf("keyset file %s: another process has been editing it for %s", path, lockWait)
+		select {
+		case <-tick.C:
+		case <-late:
+			return fmt.Errorf("another process has been editing it for %s", lockWait)
 		}
 	}
 }
@@ -102,7 +113,7 @@ func keepOwner(path string, temp *os.File) error {
 
 // syncDir makes a rename in dir last through a power cut.
 func syncDir(dir string) error {
-	d, err := os.Open(dir)
+	d, err := os.Open(dir) //nolint:gosec // G304: the operator names the file
 	if err != nil {
 		return err
 	}

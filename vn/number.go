@@ -14,8 +14,8 @@ import (
 // an event) the caller says so with E164, AppendE164 or AppendDigits.
 type Number uint64
 
+// MinDigits and MaxDigits bound the length of a number, country code included.
 const (
-	// MinDigits and MaxDigits bound the length of a number, country code included.
 	MinDigits = 7
 	MaxDigits = 15
 )
