@@ -1,0 +1,92 @@
+package scripts
+
+import (
+	"hash/fnv"
+	"strconv"
+
+	"github.com/callmask/callmask/vn"
+)
+
+// Schema is the version of the key schema, kept in cm1:layout.
+const Schema = 1
+
+// layoutKey is the one key without a tag.
+const layoutKey = "cm1:layout"
+
+// slots is the number of hash slots of a Redis Cluster.
+const slots = 16384
+
+// layout knows the key prefix of every partition. A prefix is "cm1:{tag}:".
+type layout struct{ prefixes []string }
+
+// newLayout spaces the slots of n partitions evenly: partition i of n lies in slot
+// i*16384/n + 8192/n. Its tag is the smallest decimal number whose hash slot that
+// is, so the tags are the same everywhere and for ever.
+func newLayout(n int) *layout {
+	wanted := make(map[int]int, n)
+	for i := range n {
+		wanted[(i*slots+slots/2)/n] = i
+	}
+	l := &layout{prefixes: make([]string, n)}
+	for k := 0; len(wanted) > 0; k++ {
+		tag := strconv.Itoa(k)
+		slot := int(crc16(tag)) % slots
+		if i, ok := wanted[slot]; ok {
+			l.prefixes[i] = "cm1:{" + tag + "}:"
+			delete(wanted, slot)
+		}
+	}
+	return l
+}
+
+func (l *layout) ofOrder(id string) string {
+	h := fnv.New64a()
+	_, _ = h.Write([]byte(id))
+	return l.of(h.Sum64())
+}
+
+func (l *layout) ofVN(n vn.Number) string {
+	h := fnv.New64a()
+	var digits [vn.MaxDigits]byte
+	_, _ = h.Write(n.AppendDigits(digits[:0]))
+	return l.of(h.Sum64())
+}
+
+func (l *layout) of(hash uint64) string { return l.prefixes[hash%uint64(len(l.prefixes))] }
+
+// crc16 is the checksum that Redis Cluster takes hash slots from (CRC-16/XMODEM,
+// Redis Cluster specification, appendix A).
+func crc16(s string) uint16 {
+	var crc uint16
+	for i := range len(s) {
+		crc ^= uint16(s[i]) << 8
+		for range 8 {
+			if crc&0x8000 != 0 {
+				crc = crc<<1 ^ 0x1021
+			} else {
+				crc <<= 1
+			}
+		}
+	}
+	return crc
+}
+
+// The key builders. p is a partition's prefix.
+func guardKey(p string) string     { return p + "~" }
+func metaKey(p string) string      { return p + "meta" }
+func inventoryKey(p string) string { return p + "inventory" }
+func totalKey(p string) string     { return p + "total" }
+func leasesKey(p string) string    { return p + "leases" }
+func orderKey(p, id string) string { return p + "order:" + id }
+
+func freeKey(p, pool, carrier string) string     { return p + "free:" + pool + ":" + carrier }
+func coolingKey(p, pool, carrier string) string  { return p + "cooling:" + pool + ":" + carrier }
+func drainingKey(p, pool, carrier string) string { return p + "draining:" + pool + ":" + carrier }
+
+func appendVNKey(dst []byte, p string, n vn.Number) []byte {
+	return n.AppendDigits(append(append(dst, p...), "vn:"...))
+}
+
+func appendEndedKey(dst []byte, p string, n vn.Number) []byte {
+	return n.AppendDigits(append(append(dst, p...), "ended:"...))
+}

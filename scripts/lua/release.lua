@@ -1,0 +1,28 @@
+#!lua flags=allow-oom
+-- release: end an order, once. Its VNs route no more and rest; a tombstone stays.
+--
+-- KEYS[1] guard      {t}:~           never exists
+-- KEYS[2] meta       {t}:meta        HASH
+-- KEYS[3] order      {t}:order:<id>  HASH
+-- ARGV[1] id         the order's id
+-- ARGV[2] reason     completed or cancelled; a lapsed order ends as expired all the same
+-- ARGV[3] tombstone  how long the tombstone stays, ms
+-- TOUCHES {t}:vn:<VN> {t}:ended:<VN> of its VNs; {t}:leases {t}:inventory {t}:total
+-- TOUCHES {t}:cooling:<pool>:<carrier> {t}:draining:<pool>:<carrier> of the order's pool and carrier
+-- RETURNS {1 RELEASED, {order hash...}}  {2 REPLAYED, {order hash...}}
+-- RETURNS {3 UNKNOWN, {order hash...}}: a tombstone was left, so that a late `assigned` finds it
+-- include lib_clock.lua
+-- include lib_order.lua
+local _, meta, key = KEYS[1], KEYS[2], KEYS[3]
+local id, reason, tombstone = ARGV[1], ARGV[2], ARGV[3]
+local now, order = clock(meta), load_order(key)
+local status = 2
+if not order.state then
+  status = 3
+  redis.call('HSET', key, 'state', 'ended', 'reason', reason, 'end', ms(now), 'settled', '1')
+  redis.call('PEXPIRE', key, tombstone)
+elseif order.state == 'active' then
+  status = 1
+  end_order(prefix_of(meta), now, id, order, reason, tombstone)
+end
+return {status, redis.call('HGETALL', key)}

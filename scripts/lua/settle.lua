@@ -1,0 +1,44 @@
+#!lua
+-- settle: note that the ledger has accepted the records of an order's VNs.
+--
+-- KEYS[1] guard      {t}:~           never exists
+-- KEYS[2] meta       {t}:meta        HASH
+-- KEYS[3] order      {t}:order:<id>  HASH
+-- KEYS[4] leases     {t}:leases      ZSET
+-- KEYS[5] inventory  {t}:inventory   HASH
+-- ARGV[1] id         the order's id
+-- ARGV[2] state      active or ended: what the records say
+-- ARGV[3] end        the `end` that they say, ms
+-- ARGV[4+] fence     sequence of each VN's record, in the order of the order's `numbers`
+-- TOUCHES {t}:cooling:<pool>:<carrier> of the order's pool and carrier
+-- RETURNS {1 SETTLED}
+-- RETURNS {2 STALE}: the order has moved on (extended, ended, gone); only the fences were kept
+-- include lib_clock.lua
+-- include lib_order.lua
+local _, meta, key, leases, inventory = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5]
+local id, state, at = ARGV[1], ARGV[2], ARGV[3]
+local order, fences = load_order(key), {}
+for number in string.gmatch(order.numbers or '', '%d+') do
+  local fence = ARGV[4 + #fences]
+  fences[#fences + 1] = fence
+  local entry = redis.call('HGET', inventory, number)
+  local head, known, tail = string.match(entry or '', '^(%S+ %S+ )(%d+)( .*)$')
+  if head and tonumber(known) < tonumber(fence) then
+    redis.call('HSET', inventory, number, head .. fence .. tail)
+  end
+end
+if order.state ~= state or order['end'] ~= at then return {2} end
+redis.call('HSET', key, 'settled', '1', 'fences', table.concat(fences, ','))
+if state == 'active' then return {1} end
+
+redis.call('ZREM', leases, id)
+-- A VN may rest only until release + cool-down now, if it still rests for this order:
+-- its score then is exactly what `release` wrote.
+local cooling = prefix_of(meta) .. 'cooling:' .. order.pool .. ':' .. order.carrier
+local waits, rested = order.lease + order.cooldown, order['end'] + order.cooldown
+for number in string.gmatch(order.numbers, '%d+') do
+  if tonumber(redis.call('ZSCORE', cooling, number)) == waits and rested < waits then
+    redis.call('ZADD', cooling, 'XX', ms(rested), number)
+  end
+end
+return {1}

@@ -1,0 +1,142 @@
+package scripts
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strconv"
+	"strings"
+
+	"github.com/redis/go-redis/v9"
+
+	"github.com/callmask/callmask/vn"
+)
+
+// refillBatch is the most VNs that one call of the refill script adds.
+const refillBatch = 500
+
+// Refill adds VNs to a pool. The same again changes nothing: what is there counts as
+// Present. Each VN must have its `owned` record in the ledger already. Errors:
+// vn.ErrCold, vn.ErrUnavailable; numbers of batches done before the error stay added.
+func (s *Store) Refill(ctx context.Context, pool, carrier string, numbers []Owned) (Refilled, error) {
+	var out Refilled
+	batches := make(map[string][]Owned)
+	for _, n := range numbers {
+		p := s.layout.ofVN(n.VN)
+		batches[p] = append(batches[p], n)
+	}
+	for p, rest := range batches {
+		for len(rest) > 0 {
+			batch := rest[:min(refillBatch, len(rest))]
+			rest = rest[len(batch):]
+			keys, args := refillArgs(p, pool, carrier, batch)
+			answer, err := s.run(ctx, s.scripts.refill, keys, args)
+			if err != nil {
+				return out, fmt.Errorf("refill: %w", err)
+			}
+			if answer.int(0) != refillDone {
+				return out, vn.ErrCold
+			}
+			foreign, err := parseNumbers(answer.strings(3))
+			if err != nil {
+				return out, fmt.Errorf("refill: %w", err)
+			}
+			out.Added += answer.int(1)
+			out.Present += answer.int(2)
+			out.Foreign = append(out.Foreign, foreign...)
+			s.vns.add(batch)
+		}
+	}
+	return out, nil
+}
+
+func refillArgs(p, pool, carrier string, numbers []Owned) (keys []string, args []any) {
+	args = []any{pool, carrier}
+	for _, n := range numbers {
+		args = append(args, n.VN.Digits(), strconv.FormatUint(n.Fence, 10), n.Ref)
+	}
+	return []string{
+		guardKey(p), metaKey(p), inventoryKey(p), totalKey(p),
+		freeKey(p, pool, carrier), drainingKey(p, pool, carrier),
+	}, args
+}
+
+// Inventory returns the inventory's entry of a VN. Error: vn.ErrNumberUnknown.
+func (s *Store) Inventory(ctx context.Context, number vn.Number) (Inventory, error) {
+	ctx, cancel := s.bound(ctx)
+	defer cancel()
+	entry, err := s.client.HGet(ctx, inventoryKey(s.layout.ofVN(number)), number.Digits()).Result()
+	if errors.Is(err, redis.Nil) {
+		return Inventory{}, vn.ErrNumberUnknown
+	}
+	if err != nil {
+		return Inventory{}, fmt.Errorf("read the inventory: %w", unavailable(err))
+	}
+	return parseInventory(number, entry)
+}
+
+// parseInventory reads "<pool> <carrier> <fence> <carrier's id>".
+func parseInventory(number vn.Number, entry string) (Inventory, error) {
+	parts := strings.SplitN(entry, " ", 4)
+	if len(parts) != 4 {
+		return Inventory{}, errInventory
+	}
+	fence, err := strconv.ParseUint(parts[2], 10, 64)
+	if err != nil {
+		return Inventory{}, errInventory
+	}
+	return Inventory{
+		Pool: parts[0], Carrier: parts[1],
+		Owned: Owned{VN: number, Fence: fence, Ref: parts[3]},
+	}, nil
+}
+
+var errInventory = errors.New("an entry of the inventory is damaged; run `callmask check`")
+
+// Drain takes a VN out of its pool: at once when it is free or cooling, else when its
+// order ends. Error: vn.ErrNumberUnknown, also when the VN is in another pool.
+func (s *Store) Drain(ctx context.Context, pool string, number vn.Number) (Drained, error) {
+	keys, args := drainArgs(s.layout.ofVN(number), pool, number)
+	answer, err := s.run(ctx, s.scripts.drain, keys, args)
+	if err != nil {
+		return Drained{}, fmt.Errorf("drain: %w", err)
+	}
+	status := answer.int(0)
+	if status != drainLeft && status != drainDraining {
+		return Drained{}, vn.ErrNumberUnknown
+	}
+	entry, err := parseInventory(number, answer.string(1))
+	if err != nil {
+		return Drained{}, err
+	}
+	return Drained{Inventory: entry, Left: status == drainLeft}, nil
+}
+
+func drainArgs(p, pool string, number vn.Number) (keys []string, args []any) {
+	return []string{guardKey(p), metaKey(p), inventoryKey(p), totalKey(p)}, []any{number.Digits(), pool}
+}
+
+// Stock counts the VNs now, a row for each pool and carrier that ever had one. Rows
+// come in no order.
+func (s *Store) Stock(ctx context.Context) ([]Stock, error) {
+	var out []Stock
+	for _, p := range s.layout.prefixes {
+		answer, err := s.run(ctx, s.scripts.stock, stockKeys(p), nil)
+		if err != nil {
+			return nil, fmt.Errorf("stock: %w", err)
+		}
+		for i := range answer {
+			row := answer.list(i)
+			pool, carrier, _ := strings.Cut(row.string(0), ":")
+			st := Stock{
+				Pool: pool, Carrier: carrier, Total: row.int(1), Free: row.int(2),
+				Cooling: row.int(3), Draining: row.int(4),
+			}
+			st.Leased = st.Total - st.Free - st.Cooling - st.Draining
+			out = append(out, st)
+		}
+	}
+	return out, nil
+}
+
+func stockKeys(p string) []string { return []string{guardKey(p), metaKey(p), totalKey(p)} }

@@ -1,0 +1,177 @@
+package scripts
+
+import (
+	"errors"
+	"fmt"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/callmask/callmask/seal"
+	"github.com/callmask/callmask/vn"
+)
+
+var errRecord = errors.New("an order in Redis is damaged; run `callmask check`")
+
+// record is an order's hash, parsed.
+type record struct {
+	active   bool
+	reason   vn.EndReason
+	pool     string
+	carrier  string
+	keyID    byte
+	roles    []string
+	tokens   []seal.Token
+	numbers  []vn.Number
+	fences   []uint64
+	retired  []vn.Number
+	end      time.Time // lease end when active, else the moment it ended
+	cooldown time.Duration
+	settled  bool
+}
+
+func parseRecord(h map[string]string) (*record, error) {
+	r := &record{
+		active: h["state"] == string(vn.Active), reason: vn.EndReason(h["reason"]),
+		pool: h["pool"], carrier: h["carrier"], settled: h["settled"] == "1",
+	}
+	var err error
+	if r.end, err = parseMillis(h["end"]); err != nil {
+		return nil, err
+	}
+	if h["numbers"] == "" {
+		if r.active {
+			return nil, errRecord
+		}
+		return r, nil // a tombstone of an order that never had an assignment
+	}
+	keyID, errKey := strconv.ParseUint(h["key"], 10, 8)
+	cooldown, errCooldown := strconv.ParseInt(h["cooldown"], 10, 64)
+	if errKey != nil || errCooldown != nil {
+		return nil, errRecord
+	}
+	r.keyID, r.cooldown = byte(keyID), time.Duration(cooldown)*time.Millisecond
+	if r.numbers, err = parseNumbers(strings.Split(h["numbers"], ",")); err != nil {
+		return nil, err
+	}
+	if r.fences, err = parseFences(strings.Split(h["fences"], ",")); err != nil {
+		return nil, err
+	}
+	if h["retired"] != "" {
+		if r.retired, err = parseNumbers(strings.Split(h["retired"], ",")); err != nil {
+			return nil, err
+		}
+	}
+	if len(r.fences) != len(r.numbers) {
+		return nil, errRecord
+	}
+	if !r.active {
+		return r, nil
+	}
+	r.roles = strings.Split(h["roles"], ",")
+	tokens := h["tokens"]
+	for len(tokens) >= len(seal.Token{}) {
+		r.tokens = append(r.tokens, seal.Token([]byte(tokens[:len(seal.Token{})])))
+		tokens = tokens[len(seal.Token{}):]
+	}
+	if len(r.roles) != len(r.numbers) || len(r.tokens) != len(r.numbers) || tokens != "" {
+		return nil, errRecord
+	}
+	return r, nil
+}
+
+func parseNumbers(digits []string) ([]vn.Number, error) {
+	numbers := make([]vn.Number, len(digits))
+	for i, d := range digits {
+		n, ok := vn.ParseDigits(d)
+		if !ok {
+			return nil, errRecord
+		}
+		numbers[i] = n
+	}
+	return numbers, nil
+}
+
+func parseFences(texts []string) ([]uint64, error) {
+	fences := make([]uint64, len(texts))
+	for i, t := range texts {
+		f, err := strconv.ParseUint(t, 10, 64)
+		if err != nil {
+			return nil, errRecord
+		}
+		fences[i] = f
+	}
+	return fences, nil
+}
+
+// assignment returns the order as others may see it.
+func (r *record) assignment(id string, lapsed bool) vn.Assignment {
+	a := vn.Assignment{OrderID: id, Pool: r.pool}
+	switch {
+	case !r.active:
+		a.State, a.EndReason = vn.Ended, r.reason
+	case lapsed:
+		a.State, a.EndReason = vn.Ended, vn.Expired
+	default:
+		a.State, a.ExpiresAt = vn.Active, r.end
+		for i, n := range r.numbers {
+			a.Parties = append(a.Parties, vn.AssignedParty{Role: r.roles[i], VN: n})
+		}
+	}
+	return a
+}
+
+// allocation returns an active order with its sealed numbers by called and calling
+// party.
+func (r *record) allocation(id string, sealed [][]seal.Sealed) Allocation {
+	a := Allocation{
+		Assignment: r.assignment(id, false), Carrier: r.carrier, Cooldown: r.cooldown,
+		KeyID: r.keyID, Tokens: r.tokens, Settled: r.settled,
+	}
+	for i, n := range r.numbers {
+		a.Numbers = append(a.Numbers, LeasedNumber{VN: n, Fence: r.fences[i], Sealed: sealed[i]})
+	}
+	return a
+}
+
+func (r *record) release(id string) Release {
+	out := Release{
+		OrderID: id, Known: len(r.numbers) > 0, Pool: r.pool, Carrier: r.carrier,
+		Reason: r.reason, EndedAt: r.end, Settled: r.settled,
+	}
+	for i, n := range r.numbers {
+		out.Numbers = append(out.Numbers, ReleasedNumber{
+			VN: n, Fence: r.fences[i], Retired: slices.Contains(r.retired, n),
+		})
+	}
+	return out
+}
+
+// joinParties returns roles and tokens as the order's hash keeps them.
+func joinParties(parties []vn.Party, key *seal.Key) (roles string, tokens []seal.Token) {
+	names := make([]string, len(parties))
+	tokens = make([]seal.Token, len(parties))
+	for i, p := range parties {
+		names[i], tokens[i] = p.Role, key.Token(p.Number)
+	}
+	return strings.Join(names, ","), tokens
+}
+
+// sealParties seals, by called and calling party, the number that a call connects to.
+func sealParties(id string, parties []vn.Party, key *seal.Key, tokens []seal.Token) ([][]seal.Sealed, error) {
+	sealed := make([][]seal.Sealed, len(parties))
+	for called, p := range parties {
+		sealed[called] = make([]seal.Sealed, len(parties))
+		for calling := range parties {
+			if calling == called {
+				continue
+			}
+			var err error
+			if sealed[called][calling], err = key.Seal(p.Number, id, tokens[calling], byte(called)); err != nil {
+				return nil, fmt.Errorf("seal the number of party %d: %w", called, err)
+			}
+		}
+	}
+	return sealed, nil
+}

@@ -1,0 +1,288 @@
+package scripts
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"strconv"
+	"strings"
+	"sync/atomic"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+
+	"github.com/callmask/callmask/seal"
+	"github.com/callmask/callmask/vn"
+)
+
+// Config holds what Store needs to know. The zero value of a field is its default.
+type Config struct {
+	// Partitions is the number of hash tags that the keys are spread over. It is
+	// written to Redis once and cannot be changed afterwards. Default 1, the only
+	// number wired so far.
+	Partitions int
+	// Tombstone is how long an ended order is remembered. It must be longer than a
+	// message can wait in the ORDERS stream, or a late event would bring an order
+	// back. Default 25h.
+	Tombstone time.Duration
+	// Timeout bounds every call that comes without an earlier deadline. Default 2s.
+	Timeout time.Duration
+	// OrdersMaxAge is how long the ORDERS stream keeps a message. Default 24h.
+	OrdersMaxAge time.Duration
+}
+
+// reapLimit is the most orders that one call of the reap script ends: about half a
+// millisecond in which Redis answers nobody else.
+const reapLimit = 50
+
+// Store is the Redis side of callmask. It is safe for concurrent use.
+type Store struct {
+	config  Config
+	client  redis.UniversalClient
+	keys    *seal.Keyset
+	scripts *registry
+	layout  *layout
+	vns     vnIndex
+	// lapsed counts bindings that Redis still served after their lease end.
+	lapsed atomic.Uint64
+}
+
+// New returns a Store on client, which stays the caller's to close.
+func New(config Config, client redis.UniversalClient, keys *seal.Keyset) (*Store, error) {
+	if config.Partitions == 0 {
+		config.Partitions = 1
+	}
+	if config.Tombstone == 0 {
+		config.Tombstone = 25 * time.Hour
+	}
+	if config.Timeout == 0 {
+		config.Timeout = 2 * time.Second
+	}
+	if config.OrdersMaxAge == 0 {
+		config.OrdersMaxAge = 24 * time.Hour
+	}
+	if config.Partitions != 1 {
+		return nil, fmt.Errorf("partitions: %d is not supported, only 1 is", config.Partitions)
+	}
+	if config.Tombstone <= config.OrdersMaxAge {
+		return nil, fmt.Errorf("tombstone: %s must be longer than the ORDERS stream keeps messages (%s)",
+			config.Tombstone, config.OrdersMaxAge)
+	}
+	scripts, err := newRegistry()
+	if err != nil {
+		return nil, err
+	}
+	return &Store{
+		config: config, client: client, keys: keys, scripts: scripts,
+		layout: newLayout(config.Partitions),
+	}, nil
+}
+
+// Start checks that the server can keep the promises (version, eviction policy),
+// that the layout in Redis is ours, and loads the scripts on every node. The error
+// says what to change.
+func (s *Store) Start(ctx context.Context) error {
+	ctx, cancel := s.bound(ctx)
+	defer cancel()
+	check := func(ctx context.Context, node *redis.Client) error { return s.checkNode(ctx, node) }
+	var err error
+	if cluster, ok := s.client.(*redis.ClusterClient); ok {
+		err = cluster.ForEachMaster(ctx, check)
+	} else if single, ok := s.client.(*redis.Client); ok {
+		err = check(ctx, single)
+	}
+	if err != nil {
+		return err
+	}
+	for _, script := range s.scripts.all {
+		if err := script.Load(ctx, s.client).Err(); err != nil {
+			return fmt.Errorf("load the scripts: %w", unavailable(err))
+		}
+	}
+	return s.checkLayout(ctx)
+}
+
+func (s *Store) checkNode(ctx context.Context, node *redis.Client) error {
+	at := node.Options().Addr
+	info, err := node.Info(ctx, "server").Result()
+	if err != nil {
+		return fmt.Errorf("redis %s: %w", at, unavailable(err))
+	}
+	version := infoField(info, "redis_version")
+	if major, _, _ := strings.Cut(version, "."); major == "" || len(major) == 1 && major < "7" {
+		return fmt.Errorf("redis %s: version %s is too old, callmask needs 7.0 or newer", at, version)
+	}
+	if info, err = node.Info(ctx, "memory").Result(); err != nil {
+		return fmt.Errorf("redis %s: %w", at, unavailable(err))
+	}
+	if policy := infoField(info, "maxmemory_policy"); policy != "noeviction" {
+		return fmt.Errorf("redis %s: maxmemory-policy is %q, set it to noeviction: an evicted key is a lost order", at, policy)
+	}
+	return nil
+}
+
+func infoField(info, name string) string {
+	_, rest, _ := strings.Cut(info, name+":")
+	value, _, _ := strings.Cut(rest, "\r")
+	return value
+}
+
+func (s *Store) checkLayout(ctx context.Context) error {
+	want := map[string]string{"schema": strconv.Itoa(Schema), "partitions": strconv.Itoa(s.config.Partitions)}
+	for field, value := range want {
+		if err := s.client.HSetNX(ctx, layoutKey, field, value).Err(); err != nil {
+			return fmt.Errorf("write %s: %w", layoutKey, unavailable(err))
+		}
+	}
+	have, err := s.client.HGetAll(ctx, layoutKey).Result()
+	if err != nil {
+		return fmt.Errorf("read %s: %w", layoutKey, unavailable(err))
+	}
+	for field, value := range want {
+		if have[field] != value {
+			return fmt.Errorf("redis holds data with %s %s, this callmask is set to %s: use the setting that the data was made with",
+				field, have[field], value)
+		}
+	}
+	return nil
+}
+
+// Ping tells whether Redis answers.
+func (s *Store) Ping(ctx context.Context) error {
+	ctx, cancel := s.bound(ctx)
+	defer cancel()
+	if err := s.client.Ping(ctx).Err(); err != nil {
+		return fmt.Errorf("ping: %w", unavailable(err))
+	}
+	return nil
+}
+
+// Ready tells whether every partition is marked ready. One that is not is COLD:
+// Redis is new, or has lost its data.
+func (s *Store) Ready(ctx context.Context) (bool, error) {
+	ctx, cancel := s.bound(ctx)
+	defer cancel()
+	for _, p := range s.layout.prefixes {
+		ready, err := s.client.HGet(ctx, metaKey(p), "ready").Result()
+		if err != nil && !errors.Is(err, redis.Nil) {
+			return false, fmt.Errorf("read whether the partition is ready: %w", unavailable(err))
+		}
+		if ready != "1" {
+			return false, nil
+		}
+	}
+	return true, nil
+}
+
+// MarkReady marks every partition ready. Only two may do that: who has seen that
+// the LEDGER stream never held a record, and `callmask rebuild`.
+func (s *Store) MarkReady(ctx context.Context) error {
+	ctx, cancel := s.bound(ctx)
+	defer cancel()
+	for _, p := range s.layout.prefixes {
+		if err := s.client.HSet(ctx, metaKey(p), "ready", "1").Err(); err != nil {
+			return fmt.Errorf("mark the partition ready: %w", unavailable(err))
+		}
+	}
+	return nil
+}
+
+// LapsedBindings returns how many calls were refused because Redis still served a
+// binding whose lease had ended by this process's clock.
+func (s *Store) LapsedBindings() uint64 { return s.lapsed.Load() }
+
+func (s *Store) bound(ctx context.Context) (context.Context, context.CancelFunc) {
+	return context.WithTimeout(ctx, s.config.Timeout)
+}
+
+// run runs a script and returns its reply, an array whose first element is the
+// status.
+func (s *Store) run(ctx context.Context, script *redis.Script, keys []string, args []any) (reply, error) {
+	ctx, cancel := s.bound(ctx)
+	defer cancel()
+	values, err := script.Run(ctx, s.client, keys, args...).Slice()
+	if err != nil {
+		return nil, unavailable(err)
+	}
+	return values, nil
+}
+
+// unavailable marks the errors after which the same call may be made again: no
+// answer in time, and the answers of a server that cannot serve now.
+func unavailable(err error) error {
+	var network net.Error
+	switch {
+	case err == nil, errors.Is(err, redis.Nil):
+		return err
+	case errors.As(err, &network), errors.Is(err, context.DeadlineExceeded), errors.Is(err, context.Canceled),
+		errors.Is(err, os.ErrDeadlineExceeded), errors.Is(err, redis.ErrPoolTimeout), errors.Is(err, redis.ErrClosed):
+		return fmt.Errorf("%w (%w)", vn.ErrUnavailable, err)
+	}
+	text := err.Error()
+	for _, prefix := range []string{
+		"MOVED ", "ASK ", "TRYAGAIN", "CLUSTERDOWN", "LOADING", "MASTERDOWN", "READONLY", "NOREPLICAS", "OOM ", "BUSY ",
+		"MISCONF", "EOF", "redis: ",
+	} {
+		if strings.HasPrefix(text, prefix) {
+			return fmt.Errorf("%w (%w)", vn.ErrUnavailable, err)
+		}
+	}
+	return err
+}
+
+// reply reads the parts of a script's answer. Parts that are missing or of another
+// type give zero values; the scripts' tests hold the shapes.
+type reply []any
+
+func (r reply) int(i int) int {
+	n, _ := r.at(i).(int64)
+	return int(n)
+}
+
+func (r reply) string(i int) string {
+	s, _ := r.at(i).(string)
+	return s
+}
+
+func (r reply) list(i int) reply {
+	l, _ := r.at(i).([]any)
+	return l
+}
+
+func (r reply) strings(i int) []string {
+	list := r.list(i)
+	out := make([]string, len(list))
+	for j := range list {
+		out[j] = list.string(j)
+	}
+	return out
+}
+
+// hash reads a flat list of fields and values.
+func (r reply) hash(i int) map[string]string {
+	list := r.list(i)
+	h := make(map[string]string, len(list)/2)
+	for j := 0; j+1 < len(list); j += 2 {
+		h[list.string(j)] = list.string(j + 1)
+	}
+	return h
+}
+
+func (r reply) at(i int) any {
+	if i >= len(r) {
+		return nil
+	}
+	return r[i]
+}
+
+func millis(d time.Duration) string { return strconv.FormatInt(d.Milliseconds(), 10) }
+
+func parseMillis(s string) (time.Time, error) {
+	ms, err := strconv.ParseInt(s, 10, 64)
+	if err != nil {
+		return time.Time{}, fmt.Errorf("a time in Redis is damaged: %w", err)
+	}
+	return time.UnixMilli(ms).UTC(), nil
+}
