@@ -4,7 +4,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"net"
+	"os"
 	"path/filepath"
 	"strconv"
 	"sync/atomic"
@@ -50,6 +52,10 @@ func StartNATS(ctx context.Context, cfg NATSConfig) (*NATS, error) {
 	if err != nil {
 		return nil, err
 	}
+	onDisk, err := storedStreams(store)
+	if err != nil {
+		return nil, err
+	}
 	srv, err := server.NewServer(&server.Options{
 		ServerName:             "callmask",
 		Host:                   host,
@@ -58,7 +64,7 @@ func StartNATS(ctx context.Context, cfg NATSConfig) (*NATS, error) {
 		NoSigs:                 true, // signals are the program's
 		DisableJetStreamBanner: true,
 		JetStream:              true,
-		StoreDir:               store,
+		StoreDir:               cfg.Dir, // the server adds /jetstream
 		SyncAlways:             true,
 		JetStreamCipher:        server.ChaCha,
 		JetStreamKey:           key,
@@ -70,7 +76,11 @@ func StartNATS(ctx context.Context, cfg NATSConfig) (*NATS, error) {
 	srv.SetLoggerV2(log, false, false, false) // never debug or trace: those print messages
 	n := &NATS{srv: srv}
 	srv.Start()
-	if err := n.await(ctx, log); err != nil {
+	err = n.await(ctx, log)
+	if err == nil {
+		err = n.checkRecovered(onDisk)
+	}
+	if err != nil {
 		srv.Shutdown()
 		srv.WaitForShutdown()
 		return nil, fmt.Errorf("embedded nats at %s: %w", cfg.Addr, err)
@@ -103,6 +113,44 @@ func (n *NATS) await(ctx context.Context, log *natsLogger) error {
 		return errors.New("JetStream did not start; see the log")
 	}
 	return nil
+}
+
+// checkRecovered compares the streams on disk with those the server recovered. The
+// server leaves out one that it cannot decrypt or read, with no more than a warning;
+// without its ledger callmask would take itself for a new installation.
+func (n *NATS) checkRecovered(onDisk []string) error {
+	info, err := n.srv.Jsz(&server.JSzOptions{Accounts: true, Streams: true})
+	if err != nil {
+		return fmt.Errorf("listing the streams: %w", err)
+	}
+	recovered := make(map[string]bool)
+	for _, account := range info.AccountDetails {
+		for _, s := range account.Streams {
+			recovered[s.Name] = true
+		}
+	}
+	for _, name := range onDisk {
+		if !recovered[name] {
+			return fmt.Errorf("stream %s is in the store but cannot be read: jetstream.key is not the key it was written with, or the files are damaged; restore them from a backup", name)
+		}
+	}
+	return nil
+}
+
+// storedStreams returns the names of the streams that the store holds.
+func storedStreams(store string) ([]string, error) {
+	entries, err := os.ReadDir(filepath.Join(store, "$G", "streams"))
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return nil, fmt.Errorf("embedded nats store: %w", err)
+	}
+	var names []string
+	for _, e := range entries {
+		// A folder without metadata is one whose creation or deletion a crash cut short.
+		if _, err := os.Stat(filepath.Join(store, "$G", "streams", e.Name(), server.JetStreamMetaFile)); err == nil {
+			names = append(names, e.Name())
+		}
+	}
+	return names, nil
 }
 
 // URL returns the address for clients of this process, without the token.

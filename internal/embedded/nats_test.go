@@ -3,6 +3,7 @@ package embedded_test
 import (
 	"bytes"
 	"context"
+	"encoding/base64"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -117,6 +118,8 @@ func TestNATSKeyProblemsAreClearErrors(t *testing.T) {
 	require.NoError(t, os.Chmod(path, 0o600))
 	require.NoError(t, os.WriteFile(path, []byte("short\n"), 0o600))
 	require.ErrorContains(t, start(), "not 32 bytes")
+	require.NoError(t, os.WriteFile(path, []byte(base64.StdEncoding.EncodeToString(make([]byte, 32))+"\n"), 0o600))
+	require.ErrorContains(t, start(), "stream S is in the store but cannot be read")
 	require.NoError(t, os.Remove(path))
 	require.ErrorContains(t, start(), "is missing but the store")
 }
