@@ -1,0 +1,32 @@
+package settings
+
+// Flags declares a flag for every single-valued setting, for commands to embed.
+// Load reads them by name, because only so does it know which were given.
+type Flags struct {
+	Config                string `env:"CALLMASK_CONFIG" placeholder:"FILE" help:"Settings file with pools and carriers."`
+	HTTPAddr              string `name:"http-addr" env:"CALLMASK_HTTP_ADDR" placeholder:"ADDR" group:"Settings:" help:"Listener for carriers; :8080 by default."`
+	AdminAddr             string `name:"admin-addr" env:"CALLMASK_ADMIN_ADDR" placeholder:"ADDR" group:"Settings:" help:"Private listener; 127.0.0.1:9090 by default."`
+	DataDir               string `name:"data-dir" env:"CALLMASK_DATA_DIR" placeholder:"DIR" group:"Settings:" help:"Where 'all' keeps its data; ./data by default."`
+	RedisURL              string `name:"redis-url" env:"CALLMASK_REDIS_URL" placeholder:"URL" group:"Settings:" help:"redis:// or rediss://; several addresses or ?cluster=true for a Cluster."`
+	NATSURL               string `name:"nats-url" env:"CALLMASK_NATS_URL" placeholder:"URL" group:"Settings:" help:"nats:// or tls://; several with commas."`
+	NATSToken             string `name:"nats-token" env:"CALLMASK_NATS_TOKEN" placeholder:"TOKEN" group:"Settings:" help:"Token for NATS."`
+	NATSCreds             string `name:"nats-creds" env:"CALLMASK_NATS_CREDS" placeholder:"FILE" group:"Settings:" help:"Credentials file for NATS."`
+	NATSReplicas          string `name:"nats-replicas" env:"CALLMASK_NATS_REPLICAS" placeholder:"N" group:"Settings:" help:"Copies of each stream; 1 by default, 3 on a NATS cluster."`
+	OrdersStream          string `name:"orders-stream" env:"CALLMASK_ORDERS_STREAM" placeholder:"NAME" group:"Settings:" help:"Stream that brings order events; ORDERS by default."`
+	OrdersPrefix          string `name:"orders-prefix" env:"CALLMASK_ORDERS_PREFIX" placeholder:"NAME" group:"Settings:" help:"First part of their subjects; orders by default."`
+	APIToken              string `name:"api-token" env:"CALLMASK_API_TOKEN" placeholder:"TOKEN" group:"Settings:" help:"Bearer token of the private API; 'all' creates one."`
+	Keyset                string `name:"keyset" env:"CALLMASK_KEYSET" placeholder:"FILE" group:"Settings:" help:"Keyset file; 'all' creates one."`
+	LogLevel              string `name:"log-level" env:"CALLMASK_LOG_LEVEL" placeholder:"LEVEL" group:"Settings:" help:"trace, debug, info (default), warn or error."`
+	LogFormat             string `name:"log-format" env:"CALLMASK_LOG_FORMAT" placeholder:"FORMAT" group:"Settings:" help:"json, console or auto (default)."`
+	EmbeddedRedisAddr     string `name:"embedded-redis-addr" env:"CALLMASK_EMBEDDED_REDIS_ADDR" placeholder:"ADDR" group:"Settings:" help:"Own Redis; 127.0.0.1:6390 by default, port 0 for any."`
+	EmbeddedRedisPassword string `name:"embedded-redis-password" env:"CALLMASK_EMBEDDED_REDIS_PASSWORD" placeholder:"WORD" group:"Settings:" help:"Needed when that address is not loopback."`
+	EmbeddedNATSAddr      string `name:"embedded-nats-addr" env:"CALLMASK_EMBEDDED_NATS_ADDR" placeholder:"ADDR" group:"Settings:" help:"Own NATS; 127.0.0.1:4222 by default, port 0 for any."`
+	EmbeddedNATSToken     string `name:"embedded-nats-token" env:"CALLMASK_EMBEDDED_NATS_TOKEN" placeholder:"TOKEN" group:"Settings:" help:"Needed when that address is not loopback."`
+	Partitions            string `name:"partitions" env:"CALLMASK_PARTITIONS" placeholder:"N" group:"Settings:" help:"Partitions of the keys; fixed at the first start."`
+	Tombstone             string `name:"tombstone" env:"CALLMASK_TOMBSTONE" placeholder:"TIME" group:"Settings:" help:"How long an ended order is remembered; 25h by default."`
+	ResolveTimeout        string `name:"resolve-timeout" env:"CALLMASK_RESOLVE_TIMEOUT" placeholder:"TIME" group:"Settings:" help:"How long a call may wait for Redis; 100ms by default."`
+	RingTimeout           string `name:"ring-timeout" env:"CALLMASK_RING_TIMEOUT" placeholder:"TIME" group:"Settings:" help:"How long to ring; 30s by default."`
+	MaxCallDuration       string `name:"max-call-duration" env:"CALLMASK_MAX_CALL_DURATION" placeholder:"TIME" group:"Settings:" help:"How long a call may last; 1h by default."`
+	RefusalsPerMinute     string `name:"refusals-per-minute" env:"CALLMASK_REFUSALS_PER_MINUTE" placeholder:"N" group:"Settings:" help:"Refused calls per caller or number before rate_limited; 60 by default."`
+	ShutdownTimeout       string `name:"shutdown-timeout" env:"CALLMASK_SHUTDOWN_TIMEOUT" placeholder:"TIME" group:"Settings:" help:"How long a clean end may take; 15s by default."`
+}

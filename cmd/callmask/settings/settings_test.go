@@ -1,0 +1,327 @@
+package settings
+
+import (
+	"bytes"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/rs/zerolog"
+	"github.com/stretchr/testify/require"
+)
+
+const valid = `pools:
+  - name: jakarta
+    region: ID
+    carriers: [twilio, pbx]
+    low_water: 200
+    target: 400
+    max: 2000
+    cooldown: 10m
+    ttl: {default: 2h, max: 24h}
+    assign_wait: 60s
+    destinations: [ID, SG]
+carriers:
+  - name: twilio
+    kind: twilio
+    account_sid: ${TWILIO_ACCOUNT_SID}
+    auth_tokens: ["${TWILIO_AUTH_TOKEN}"]
+    public_url: https://calls.example.com/
+  - {name: pbx, kind: softswitch, tokens: ["pbx-token-1"], id: 7}
+`
+
+var twilioEnv = map[string]string{
+	"TWILIO_ACCOUNT_SID": "AC0123456789abcdef0123456789abcdef",
+	"TWILIO_AUTH_TOKEN":  "fedcba9876543210fedcba9876543210",
+}
+
+func env(vars map[string]string) func(string) (string, bool) {
+	return func(name string) (string, bool) {
+		s, ok := vars[name]
+		return s, ok
+	}
+}
+
+func write(t *testing.T, text string) string {
+	t.Helper()
+	path := filepath.Join(t.TempDir(), "callmask.yaml")
+	require.NoError(t, os.WriteFile(path, []byte(text), 0o600))
+	return path
+}
+
+func TestLoadReadsTheWholeFile(t *testing.T) {
+	t.Parallel()
+	s, err := Load(Input{Flags: map[string]string{"config": write(t, valid)}, Env: env(twilioEnv)})
+	require.NoError(t, err)
+	require.Equal(t, []Pool{{
+		Name: "jakarta", Region: "ID", Carriers: []string{"twilio", "pbx"}, LowWater: 200, Target: 400, Max: 2000,
+		Cooldown: 10 * time.Minute, TTLDefault: 2 * time.Hour, TTLMax: 24 * time.Hour, AssignWait: time.Minute,
+		Destinations: []string{"ID", "SG"},
+	}}, s.Pools)
+	require.Equal(t, []Carrier{
+		{
+			Name: "twilio", Kind: Twilio, ID: DefaultID("twilio"), AccountSID: twilioEnv["TWILIO_ACCOUNT_SID"],
+			AuthTokens: []string{twilioEnv["TWILIO_AUTH_TOKEN"]}, PublicURL: "https://calls.example.com", APIURL: "https://api.twilio.com",
+		},
+		{Name: "pbx", Kind: Softswitch, ID: 7, Tokens: []string{"pbx-token-1"}},
+	}, s.Carriers)
+	p, ok := s.Pool("jakarta")
+	require.True(t, ok)
+	require.Equal(t, "ID", p.Region)
+	_, ok = s.Pool("bandung")
+	require.False(t, ok)
+}
+
+func TestEveryPoolKeyButNameAndRegionHasADefault(t *testing.T) {
+	t.Parallel()
+	path := write(t, "pools:\n- {name: a, region: GB}\n- {name: b, region: GB, carriers: [pbx]}\n- {name: c, region: GB, carriers: [pbx], target: 20}\n"+
+		"- {name: d, region: GB, carriers: [pbx], max: 50}\n- {name: e, region: GB, ttl: {max: 1h}}\n"+
+		"carriers: [{name: pbx, kind: softswitch, tokens: [pbx-token-1]}]\n")
+	s, err := Load(Input{Flags: map[string]string{"config": path}, Env: env(nil)})
+	require.NoError(t, err)
+	require.Equal(t, Pool{
+		Name: "a", Region: "GB", Max: 2000, Cooldown: 10 * time.Minute, TTLDefault: 2 * time.Hour, TTLMax: 24 * time.Hour,
+		AssignWait: time.Minute, Destinations: []string{"GB"},
+	}, s.Pools[0], "without a carrier nothing is bought")
+	floors := func(p Pool) [3]int { return [3]int{p.LowWater, p.Target, p.Max} }
+	require.Equal(t, [3]int{200, 400, 2000}, floors(s.Pools[1]))
+	require.Equal(t, [3]int{10, 20, 2000}, floors(s.Pools[2]))
+	require.Equal(t, [3]int{50, 50, 50}, floors(s.Pools[3]))
+	require.Equal(t, time.Hour, s.Pools[4].TTLDefault)
+}
+
+func TestFlagBeatsEnvironmentBeatsFileBeatsDefault(t *testing.T) {
+	t.Parallel()
+	path := write(t, "http_addr: 127.0.0.1:1\nadmin_addr: 127.0.0.1:2\nlog_level: warn\nnats_replicas: 3\n")
+	s, err := Load(Input{
+		Flags: map[string]string{"config": path, "http-addr": ":11"},
+		Env:   env(map[string]string{"CALLMASK_HTTP_ADDR": ":12", "CALLMASK_ADMIN_ADDR": ":13", "CALLMASK_LOG_LEVEL": ""}),
+	})
+	require.NoError(t, err)
+	require.Equal(t, ":11", s.HTTPAddr)
+	require.Equal(t, "--http-addr", s.Origin("http_addr"))
+	require.Equal(t, ":13", s.AdminAddr)
+	require.Equal(t, "CALLMASK_ADMIN_ADDR", s.Origin("admin_addr"))
+	require.Equal(t, zerolog.WarnLevel, s.LogLevel, "an empty variable is not set")
+	require.Equal(t, "callmask.yaml:3: log_level", s.Origin("log_level"))
+	require.Equal(t, 3, s.NATSReplicas)
+	require.Equal(t, 25*time.Hour, s.Tombstone)
+	require.Equal(t, "default", s.Origin("tombstone"))
+}
+
+func TestAMistakeIsOneLineThatNamesTheSetting(t *testing.T) {
+	t.Parallel()
+	pool := func(more string) string { return "pools:\n- name: a\n  region: GB\n" + more }
+	carrier := func(s string) string { return "carriers:\n- " + s + "\n" }
+	for name, c := range map[string]struct {
+		file  string
+		env   map[string]string
+		flags map[string]string
+		want  string
+	}{
+		"address in the environment": {env: map[string]string{"CALLMASK_HTTP_ADDR": "8080"}, want: `CALLMASK_HTTP_ADDR: "8080" is not an address`},
+		"port":                       {flags: map[string]string{"admin-addr": ":70000"}, want: `--admin-addr: ":70000" has no port`},
+		"address in the file":        {file: "log_level: info\nhttp_addr: x\n", want: `callmask.yaml:2: http_addr: "x" is not an address`},
+		"level":                      {env: map[string]string{"CALLMASK_LOG_LEVEL": "loud"}, want: `CALLMASK_LOG_LEVEL: "loud" is not one of`},
+		"short tombstone":            {file: "tombstone: 23h\n", want: "callmask.yaml:1: tombstone: 23h is not between 24h1m and"},
+		"redis url":                  {env: map[string]string{"CALLMASK_REDIS_URL": "http://hunter2@x"}, want: "CALLMASK_REDIS_URL: is not a URL"},
+		"redis database":             {env: map[string]string{"CALLMASK_REDIS_URL": "redis://x/2?cluster=true"}, want: "CALLMASK_REDIS_URL: names a database"},
+		"nats url":                   {env: map[string]string{"CALLMASK_NATS_URL": "http://hunter2@x"}, want: "CALLMASK_NATS_URL: must start with nats://"},
+		"short token":                {env: map[string]string{"CALLMASK_API_TOKEN": "hunter2"}, want: "CALLMASK_API_TOKEN: must have at least 8"},
+		"open redis":                 {env: map[string]string{"CALLMASK_EMBEDDED_REDIS_ADDR": ":6390"}, want: "CALLMASK_EMBEDDED_REDIS_ADDR: :6390 is reachable from other machines, so CALLMASK_EMBEDDED_REDIS_PASSWORD must be set"},
+		"open nats":                  {env: map[string]string{"CALLMASK_EMBEDDED_NATS_ADDR": "0.0.0.0:4222"}, want: "CALLMASK_EMBEDDED_NATS_ADDR: 0.0.0.0:4222 is reachable"},
+		"no such file":               {env: map[string]string{"CALLMASK_CONFIG": "/nowhere/x.yaml"}, want: "CALLMASK_CONFIG: cannot read /nowhere/x.yaml: no such file"},
+		"syntax":                     {file: "pools: [\n", want: "callmask.yaml:1: is not valid YAML"},
+		"two documents":              {file: "log_level: info\n---\nlog_level: warn\n", want: "more than one YAML document"},
+		"a list on top":              {file: "- a\n", want: "callmask.yaml:1: must start with keys"},
+		"unknown key on top":         {file: "\npool: []\n", want: "callmask.yaml:2: pool: is no setting; did you mean pools?"},
+		"unknown key of a pool":      {file: pool("  cooldwon: 1m\n"), want: "callmask.yaml:4: pools[0].cooldwon is no setting; did you mean cooldown?"},
+		"unknown key of a ttl":       {file: pool("  ttl: {defualt: 1m}\n"), want: "callmask.yaml:4: pools[0].ttl.defualt is no setting; did you mean default?"},
+		"unknown key of a carrier":   {file: carrier("{name: a, kind: sim, token: x}"), want: "callmask.yaml:2: carriers[0].token is no setting; did you mean tokens?"},
+		"the same key twice":         {file: "log_level: info\nlog_level: warn\n", want: "callmask.yaml:2: is not valid YAML"},
+		"a word for a number":        {file: pool("  max: many\n"), want: "callmask.yaml:4: pools[0].max must be a whole number"},
+		"a fraction":                 {file: pool("  max: 1.5\n"), want: "callmask.yaml:4: pools[0].max: must not be a fraction"},
+		"unquoted variable":          {file: "pools: []\ncarriers: [{name: ${A}}]\n", want: "callmask.yaml:2: is not valid YAML"},
+		"a value for a list":         {file: pool("  carriers: {a: b}\n"), want: "callmask.yaml:4: pools[0].carriers"},
+		"an anchor":                  {file: "pools:\n- &a {name: a, region: GB}\n", want: "callmask.yaml:2: pools[0]: uses a YAML anchor"},
+		"unset variable":             {file: carrier(`{name: a, kind: softswitch, tokens: ["${PBX_TOKEN}"]}`), want: "callmask.yaml:2: carriers[0].tokens[0]: needs the environment variable PBX_TOKEN, which is not set"},
+		"open variable":              {file: carrier(`{name: a, kind: softswitch, tokens: ["${PBX"]}`), want: "carriers[0].tokens[0]: has ${ without }"},
+		"no variable":                {file: carrier(`{name: a, kind: softswitch, tokens: ["${a b}"]}`), want: "carriers[0].tokens[0]: has ${a b}, which is no variable's name"},
+		"pool without a name":        {file: "pools: [{region: GB}]", want: "pools[0].name: is missing"},
+		"pool with a bad name":       {file: "pools: [{name: Big Pool, region: GB}]", want: "pools[0].name: may hold only a-z 0-9 _ -"},
+		"two pools of one name":      {file: "pools: [{name: a, region: GB}, {name: a, region: GB}]", want: `pools[1].name: "a" is also the name of pools[0]`},
+		"no region":                  {file: "pools: [{name: a}]", want: "pools[0].region: is missing"},
+		"no such region":             {file: "pools: [{name: a, region: XX}]", want: "pools[0].region: "},
+		"no such destination":        {file: pool("  destinations: [GB, Narnia]\n"), want: "callmask.yaml:4: pools[0].destinations[1]: "},
+		"destination twice":          {file: pool("  destinations: [GB, GB]\n"), want: `pools[0].destinations[1]: "GB" is listed twice`},
+		"unknown carrier":            {file: pool("  carriers: [nobody]\n"), want: `callmask.yaml:4: pools[0].carriers[0]: "nobody" is not the name of a carrier`},
+		"low water above target":     {file: pool("  low_water: 5\n  target: 4\n"), want: "callmask.yaml:4: pools[0].low_water: is 5, above target (4)"},
+		"target above max":           {file: pool("  target: 5\n  max: 4\n"), want: "callmask.yaml:4: pools[0].target: is 5, above max (4)"},
+		"negative low water":         {file: pool("  low_water: -1\n"), want: "pools[0].low_water: must be between 0"},
+		"max of nothing":             {file: pool("  max: 0\n"), want: "pools[0].max: must be between 1"},
+		"short cooldown":             {file: pool("  cooldown: 999ms\n"), want: "callmask.yaml:4: pools[0].cooldown: 999ms is not between 1s and"},
+		"no duration":                {file: pool("  cooldown: soon\n"), want: `callmask.yaml:4: pools[0].cooldown: "soon" is not a duration`},
+		"a number for a duration":    {file: pool("  cooldown: 600\n"), want: `callmask.yaml:4: pools[0].cooldown: "600" is not a duration`},
+		"ttl above max":              {file: pool("  ttl: {default: 2h, max: 1h}\n"), want: "callmask.yaml:4: pools[0].ttl.default: is 2h, above ttl.max (1h)"},
+		"no ttl":                     {file: pool("  ttl: {default: 0s}\n"), want: "pools[0].ttl.default: 0s is not between"},
+		"negative wait":              {file: pool("  assign_wait: -1s\n"), want: "pools[0].assign_wait: -1s is not between 0s and 12h"},
+		"carrier without kind":       {file: carrier("{name: a}"), want: "carriers[0].kind: is missing"},
+		"carrier of no kind":         {file: carrier("{name: a, kind: pigeon}"), want: `carriers[0].kind: "pigeon" is not a kind`},
+		"two carriers of one name":   {file: "carriers:\n- {name: a, kind: softswitch, tokens: [token-number-1]}\n- {name: a, kind: softswitch, tokens: [token-number-2]}\n", want: `callmask.yaml:3: carriers[1].name: "a" is also`},
+		"two carriers of one id":     {file: "carriers:\n- {name: a, kind: softswitch, id: 5, tokens: [token-number-1]}\n- {name: b, kind: softswitch, id: 5, tokens: [token-number-2]}\n", want: "callmask.yaml:3: carriers[1].id: 5 is also the id of carriers[0] (a)"},
+		"two carriers of one token":  {file: "carriers:\n- {name: a, kind: softswitch, tokens: [token-number-1]}\n- {name: b, kind: softswitch, tokens: [token-number-1]}\n", want: "callmask.yaml:3: carriers[1].tokens: holds a token"},
+		"id out of range":            {file: carrier("{name: a, kind: softswitch, id: 256, tokens: [token-number-1]}"), want: "carriers[0].id: must be between 0 and 255"},
+		"key of another kind":        {file: carrier("{name: a, kind: softswitch, secrets: [token-number-1]}"), want: "callmask.yaml:2: carriers[0].secrets: does not go with kind softswitch"},
+		"softswitch without token":   {file: carrier("{name: a, kind: softswitch}"), want: "carriers[0].tokens: is missing"},
+		"secret in a path":           {file: carrier("{name: a, kind: sim, secrets: [hunter/2hunter2], api_url: 'http://x'}"), want: "carriers[0].secrets[0]: may hold only"},
+		"sim without an address":     {file: carrier("{name: a, kind: sim, secrets: [hunter2hunter2]}"), want: "carriers[0].api_url: is missing"},
+		"sim for everybody":          {file: carrier("{name: a, kind: sim, secrets: [hunter2hunter2], listen: ':1'}"), want: "carriers[0].listen: must be a loopback address"},
+		"twilio without tokens":      {file: carrier("{name: a, kind: twilio, account_sid: AC0123456789abcdef0123456789abcdef, public_url: 'https://x.example'}"), want: "carriers[0].auth_tokens: "},
+		"twilio without a url":       {file: carrier("{name: a, kind: twilio, account_sid: AC0123456789abcdef0123456789abcdef, auth_tokens: [hunter2hunter2]}"), want: "carriers[0].public_url: "},
+		"twilio with a bad api url":  {file: carrier("{name: a, kind: twilio, account_sid: AC0123456789abcdef0123456789abcdef, auth_tokens: [hunter2hunter2], public_url: 'https://x.example', api_url: 'x'}"), want: "carriers[0].api_url: is not a URL"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			in := Input{Flags: map[string]string{}, Env: env(c.env)}
+			for k, v := range c.flags {
+				in.Flags[k] = v
+			}
+			if c.file != "" {
+				in.Flags["config"] = write(t, c.file)
+			}
+			_, err := Load(in)
+			require.ErrorContains(t, err, c.want)
+			require.NotContains(t, err.Error(), "\n")
+			require.NotContains(t, err.Error(), "hunter2", "an error repeats no secret")
+		})
+	}
+}
+
+func TestAVariableCannotChangeTheFilesStructure(t *testing.T) {
+	t.Parallel()
+	path := write(t, "carriers:\n- {name: a, kind: twilio, account_sid: AC0123456789abcdef0123456789abcdef, auth_tokens: ['${T}'], public_url: https://x.example, refusal: say, text: \"$${T}: ${T}\"}\n")
+	s, err := Load(Input{Flags: map[string]string{"config": path}, Env: env(map[string]string{"T": `x", id: "9]`})})
+	require.NoError(t, err)
+	require.Equal(t, []string{`x", id: "9]`}, s.Carriers[0].AuthTokens)
+	require.Equal(t, `${T}: x", id: "9]`, s.Carriers[0].Text)
+}
+
+func TestANumberMayComeFromAVariable(t *testing.T) {
+	t.Parallel()
+	path := write(t, "partitions: ${P}\npools: [{name: a, region: GB, max: \"${MAX}\"}]\n")
+	s, err := Load(Input{Flags: map[string]string{"config": path}, Env: env(map[string]string{"P": "4", "MAX": "77"})})
+	require.NoError(t, err)
+	require.Equal(t, 4, s.Partitions)
+	require.Equal(t, 77, s.Pools[0].Max)
+}
+
+func TestARoleRefusesToStartWithoutWhatItNeeds(t *testing.T) {
+	t.Parallel()
+	full := Settings{DataDir: "data", RedisURL: "redis://x", NATSURL: "nats://x", Keyset: "k", APIToken: "token-token", Pools: []Pool{{Name: "a"}}}
+	for role, wants := range map[Role][]string{
+		All:         {"CALLMASK_DATA_DIR: is not set", "pools: there is none"},
+		Router:      {"CALLMASK_REDIS_URL: is not set", "CALLMASK_NATS_URL: is not set", "CALLMASK_KEYSET: is not set"},
+		Allocator:   {"CALLMASK_REDIS_URL", "CALLMASK_NATS_URL", "CALLMASK_KEYSET", "CALLMASK_API_TOKEN", "pools: there is none"},
+		Replenisher: {"CALLMASK_REDIS_URL", "CALLMASK_NATS_URL", "CALLMASK_KEYSET", "pools: there is none"},
+	} {
+		s := full
+		require.NoError(t, s.Check(role), role)
+		for _, want := range wants {
+			s := full
+			switch {
+			case strings.Contains(want, "DATA_DIR"):
+				s.DataDir = ""
+			case strings.Contains(want, "REDIS"):
+				s.RedisURL = ""
+			case strings.Contains(want, "NATS"):
+				s.NATSURL = ""
+			case strings.Contains(want, "KEYSET"):
+				s.Keyset = ""
+			case strings.Contains(want, "TOKEN"):
+				s.APIToken = ""
+			default:
+				s.Pools = nil
+			}
+			require.ErrorContains(t, s.Check(role), want, role)
+		}
+	}
+}
+
+func TestPrintHidesSecretsAndCanBeReadBack(t *testing.T) {
+	t.Parallel()
+	vars := map[string]string{
+		"CALLMASK_REDIS_URL": "rediss://user:hunter2a@redis.example:6380,rediss://user:hunter2a@other.example:6380", "CALLMASK_API_TOKEN": "hunter2-token",
+		"CALLMASK_NATS_URL": "nats://hunter2b@nats.example:4222", "CALLMASK_NATS_TOKEN": "hunter2c",
+	}
+	for k, v := range twilioEnv {
+		vars[k] = v
+	}
+	s, err := Load(Input{Flags: map[string]string{"config": write(t, valid)}, Env: env(vars)})
+	require.NoError(t, err)
+	var b bytes.Buffer
+	require.NoError(t, s.Print(&b))
+	out := b.String()
+	for _, secret := range []string{"hunter2", "pbx-token-1", twilioEnv["TWILIO_AUTH_TOKEN"]} {
+		require.NotContains(t, out, secret)
+	}
+	require.Contains(t, out, "redis.example:6380")
+	require.Regexp(t, `api_token: "?•••"? +# CALLMASK_API_TOKEN`, out)
+	require.Regexp(t, `http_addr: ":8080" +# default`, out)
+	require.Contains(t, out, "ttl: {default: 2h, max: 24h}")
+
+	clean := strings.NewReplacer(`tokens: ["•••"]`, `tokens: ["hidden-too"]`, "•••", "hidden-away").Replace(out)
+	again, err := Load(Input{Flags: map[string]string{"config": write(t, clean)}, Env: env(nil)})
+	require.NoError(t, err)
+	require.Equal(t, s.Pools, again.Pools)
+}
+
+func TestTheDemoSettingsAreRight(t *testing.T) {
+	t.Parallel()
+	s, err := Load(Input{Env: env(nil), Demo: true})
+	require.NoError(t, err)
+	require.NoError(t, s.Check(All))
+	require.Equal(t, "demo", s.Pools[0].Name)
+	require.NotEmpty(t, s.Carriers[0].Listen)
+	require.Contains(t, string(Demo()), "name: demo")
+}
+
+func TestSeveralRedisAddressesMeanACluster(t *testing.T) {
+	t.Parallel()
+	r, err := ParseRedis("redis://a:7001,redis://b:7002")
+	require.NoError(t, err)
+	require.True(t, r.Cluster)
+	require.Equal(t, []string{"a:7001", "b:7002"}, r.Options.Addrs)
+	r, err = ParseRedis("rediss://u:p@a:7001?cluster=true")
+	require.NoError(t, err)
+	require.True(t, r.Cluster)
+	require.NotNil(t, r.Options.TLSConfig)
+	r, err = ParseRedis("redis://:p@a/3")
+	require.NoError(t, err)
+	require.False(t, r.Cluster)
+	require.Equal(t, 3, r.Options.DB)
+	require.Equal(t, []string{"a:6379"}, r.Options.Addrs)
+	for _, bad := range []string{"", "a:6379", "redis://a?cluster=perhaps", "redis://u:p@a,redis://b", "redis://a,rediss://a", "redis://a?nonsense=1"} {
+		_, err := ParseRedis(bad)
+		require.Error(t, err, bad)
+	}
+}
+
+func FuzzParse(f *testing.F) {
+	f.Add(valid)
+	f.Add("pools:\n- {name: a, region: GB, ttl: {default: 1h}}\n")
+	f.Add("carriers: [{name: a, kind: sim, listen: 127.0.0.1:0}]")
+	f.Add("a: ${b}\n---\n")
+	f.Fuzz(func(t *testing.T, text string) {
+		file, err := parse("fuzz.yaml", []byte(text), env(twilioEnv))
+		if err != nil {
+			require.NotContains(t, err.Error(), "\n")
+			return
+		}
+		carriers, err := file.carriers()
+		if err == nil {
+			_, _ = file.pools(carriers)
+		}
+	})
+}
