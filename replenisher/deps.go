@@ -1,0 +1,57 @@
+package replenisher
+
+import (
+	"context"
+
+	"github.com/callmask/callmask/carrier"
+	"github.com/callmask/callmask/events"
+	"github.com/callmask/callmask/scripts"
+	"github.com/callmask/callmask/vn"
+)
+
+// Store is what the replenisher needs of *scripts.Store.
+type Store interface {
+	// Ready tells whether Redis is marked ready; nothing is bought while it is not.
+	Ready(ctx context.Context) (bool, error)
+	// Stock counts the VNs of every pool and carrier at this moment.
+	Stock(ctx context.Context) ([]scripts.Stock, error)
+	// Inventory returns vn.ErrNumberUnknown for a number that is not a VN of ours.
+	Inventory(ctx context.Context, number vn.Number) (scripts.Inventory, error)
+}
+
+// Bus is what the replenisher needs of *events.Bus.
+type Bus interface {
+	// Consume handles a durable consumer's messages until ctx ends.
+	Consume(ctx context.Context, c events.Consumer, handle func(context.Context, events.Message) events.Result) error
+	OrdersStream() string
+	OrderSubject(event string) string
+	// Intent writes an intent before its number is bought.
+	Intent(ctx context.Context, intent events.PurchaseIntent) error
+	// OpenIntents returns every intent that was not closed, of all pools.
+	OpenIntents(ctx context.Context) ([]events.PurchaseIntent, error)
+	// CloseIntent records what became of an intent.
+	CloseIntent(ctx context.Context, intent events.PurchaseIntent, outcome string) error
+}
+
+// Ledger is what the replenisher needs of *ledger.Ledger.
+type Ledger interface {
+	// Own records that the numbers are ours and puts them into the pool; repeating
+	// it changes nothing.
+	Own(ctx context.Context, pool, carrier string, numbers []scripts.Owned) (scripts.Refilled, error)
+}
+
+// Numbers is a carrier's number API. A call that returns an error which is neither
+// carrier.ErrNotAvailable nor a refusal (*carrier.APIError below 500) may have
+// taken effect all the same.
+type Numbers interface {
+	// Search returns up to n numbers of the region (ISO 3166) that are for sale.
+	Search(ctx context.Context, region string, n int) ([]carrier.Offer, error)
+	// Buy buys exactly this number and leaves ref with it where the carrier can.
+	Buy(ctx context.Context, number vn.Number, ref string) (carrier.Bought, error)
+	// Configure makes the number's calls come to webhookURL; it may be repeated.
+	Configure(ctx context.Context, number carrier.Bought, webhookURL string) error
+	// List returns every number that the account holds.
+	List(ctx context.Context) ([]carrier.Bought, error)
+	// Release gives the number up; one that is gone already is no error.
+	Release(ctx context.Context, carrierRef string) error
+}

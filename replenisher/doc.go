@@ -1,0 +1,12 @@
+// Package replenisher keeps the pools stocked: it buys numbers where a pool runs
+// low, and (as its own type, Reaper) brings the VNs of ended leases back.
+//
+//	pools.low, orders.placed ─┐                          ┌─▶ Buy ─▶ Configure ─▶ Ledger.Own ─┐
+//	sweep every 10 s ─────────┴─▶ one worker per pool ───┤   intent written ……………… closed  ├─▶ free
+//	                              need = target - free - open intents                       ─┘
+//	every second ─▶ Store.Reap ─▶ Ledger.End: ledger `released`, vn.released, settled
+//
+// Money: an intent for one exact number is in the ledger before that number is
+// bought. What became of an open intent is asked from the carrier's list, never
+// guessed, and until that is known it counts as bought.
+package replenisher

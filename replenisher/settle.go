@@ -1,0 +1,189 @@
+package replenisher
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strconv"
+
+	"github.com/callmask/callmask/carrier"
+	"github.com/callmask/callmask/events"
+	"github.com/callmask/callmask/scripts"
+	"github.com/callmask/callmask/vn"
+)
+
+// The outcomes of a closed intent.
+const (
+	outcomeBought    = "bought"
+	outcomeNotBought = "not_bought"
+)
+
+// tagPrefix marks the numbers that callmask bought, in the carrier's own records.
+const tagPrefix = "callmask:"
+
+// tag is the reference an intent's number is bought with: callmask:<intent id>. An
+// intent is identified by its number and its time; both survive in the ledger.
+func tag(in events.PurchaseIntent) string {
+	return tagPrefix + in.VN + ":" + strconv.FormatInt(in.At.UnixMilli(), 36)
+}
+
+// settle finds out what became of each intent and does what is left to do. It sets
+// w.open to the number of those that are still open. An error means that Redis or
+// the ledger did not answer; a carrier's failure only leaves its intents open.
+func (r *Replenisher) settle(ctx context.Context, w *worker, intents []events.PurchaseIntent) error {
+	lists := make(map[string]map[vn.Number]carrier.Bought)
+	missed := make(map[string]struct{})
+	left := 0
+	for _, in := range intents {
+		closed, err := r.settleOne(ctx, w, in, lists, missed)
+		if err != nil {
+			return err
+		}
+		if !closed {
+			left++
+		}
+	}
+	w.open, w.missed = left, missed
+	clear(w.unsent) // what is not in the ledger now was never written
+	return nil
+}
+
+// settleOne tells whether the intent was closed.
+func (r *Replenisher) settleOne(ctx context.Context, w *worker, in events.PurchaseIntent,
+	lists map[string]map[vn.Number]carrier.Bought, missed map[string]struct{},
+) (bool, error) {
+	number, ok := vn.ParseDigits(in.VN)
+	if !ok {
+		r.log.Error().Str("pool", in.Pool).Str("carrier", in.Carrier).Msg("a purchase intent holds no number; it stays open and counts as bought")
+		return false, nil
+	}
+	if _, ok := w.unsent[tag(in)]; ok { // written by us, and never sent to the carrier
+		if err := r.closeIntent(ctx, in, outcomeNotBought); err != nil {
+			return false, err
+		}
+		delete(w.unsent, tag(in))
+		return true, nil
+	}
+	known, err := r.known(ctx, number)
+	if err != nil {
+		return false, err
+	}
+	if known { // Own was done; only the closing is missing
+		return true, r.closeIntent(ctx, in, outcomeBought)
+	}
+	s, ok := r.sellers[in.Carrier]
+	if !ok {
+		r.log.Warn().Str("pool", in.Pool).Str("carrier", in.Carrier).Stringer("vn", number).
+			Msg("a purchase cannot be settled: its carrier sells no numbers any more by the settings")
+		return false, nil
+	}
+	list, err := r.list(ctx, s, lists)
+	if err != nil {
+		return false, err
+	}
+	if list == nil {
+		if _, was := w.missed[tag(in)]; was {
+			missed[tag(in)] = struct{}{}
+		}
+		return false, nil
+	}
+	// A carrier that keeps no reference gives an empty tag: the number was for sale
+	// before the intent was written and is ours now.
+	if held, ok := list[number]; ok && (held.Tag == tag(in) || held.Tag == "") {
+		if err := r.own(ctx, s, in, held); err != nil {
+			return false, r.failed(s, err)
+		}
+		r.metrics.adopted.WithLabelValues(in.Pool, in.Carrier).Inc()
+		r.log.Info().Str("pool", in.Pool).Str("carrier", in.Carrier).Stringer("vn", number).Msg("adopted a number whose purchase had been cut short")
+		return true, nil
+	}
+	if r.now().Sub(in.At) < r.cfg.SettleAfter {
+		return false, nil // it may still be under way, here or at the carrier
+	}
+	if _, again := w.missed[tag(in)]; !again {
+		missed[tag(in)] = struct{}{}
+		return false, nil
+	}
+	r.log.Info().Str("pool", in.Pool).Str("carrier", in.Carrier).Stringer("vn", number).Msg("a purchase did not happen: the carrier's list was twice without the number")
+	return true, r.closeIntent(ctx, in, outcomeNotBought)
+}
+
+// list returns what the carrier's account holds, read once per settling; nil when the
+// carrier does not answer or is left alone now.
+func (r *Replenisher) list(ctx context.Context, s *seller, lists map[string]map[vn.Number]carrier.Bought) (map[vn.Number]carrier.Bought, error) {
+	if have, ok := lists[s.name]; ok {
+		return have, nil
+	}
+	lists[s.name] = nil
+	if !s.open(r.now()) {
+		return nil, nil
+	}
+	ctx, cancel := context.WithTimeout(ctx, r.cfg.CarrierCall)
+	defer cancel()
+	all, err := s.Numbers.List(ctx)
+	if err != nil {
+		return nil, r.failed(s, &fault{step: "list", err: err})
+	}
+	byNumber := make(map[vn.Number]carrier.Bought, len(all))
+	for _, b := range all {
+		byNumber[b.Number] = b
+	}
+	lists[s.name] = byNumber
+	return byNumber, nil
+}
+
+// own takes a number that is ours at the carrier the rest of the way: its calls
+// come to us, the ledger and the pool have it, the intent is closed. Each step may
+// be repeated.
+func (r *Replenisher) own(ctx context.Context, s *seller, in events.PurchaseIntent, b carrier.Bought) error {
+	if s.WebhookURL == "" || b.WebhookURL != s.WebhookURL {
+		if err := r.configure(ctx, s, b); err != nil {
+			return &fault{step: "configure", err: err}
+		}
+	}
+	owning, cancel := context.WithTimeout(ctx, r.cfg.Timeout)
+	defer cancel()
+	done, err := r.ledger.Own(owning, in.Pool, in.Carrier, []scripts.Owned{{VN: b.Number, Ref: b.Ref}})
+	if err != nil {
+		return &fault{step: "own", ours: true, err: err}
+	}
+	if len(done.Foreign) > 0 {
+		r.log.Error().Str("pool", in.Pool).Str("carrier", in.Carrier).Stringer("vn", b.Number).
+			Msg("a number bought for this pool is in another one already; it stays there")
+	}
+	s.succeeded()
+	in.Ref = b.Ref
+	if err := r.closeIntent(ctx, in, outcomeBought); err != nil {
+		return &fault{step: "close", ours: true, err: err}
+	}
+	return nil
+}
+
+func (r *Replenisher) configure(ctx context.Context, s *seller, b carrier.Bought) error {
+	ctx, cancel := context.WithTimeout(ctx, r.cfg.CarrierCall)
+	defer cancel()
+	return s.Numbers.Configure(ctx, b, s.WebhookURL)
+}
+
+// known tells whether the number is a VN of ours.
+func (r *Replenisher) known(ctx context.Context, number vn.Number) (bool, error) {
+	ctx, cancel := context.WithTimeout(ctx, r.cfg.Timeout)
+	defer cancel()
+	_, err := r.store.Inventory(ctx, number)
+	if errors.Is(err, vn.ErrNumberUnknown) {
+		return false, nil
+	}
+	if err != nil {
+		return false, fmt.Errorf("read the inventory: %w", err)
+	}
+	return true, nil
+}
+
+func (r *Replenisher) closeIntent(ctx context.Context, in events.PurchaseIntent, outcome string) error {
+	ctx, cancel := context.WithTimeout(ctx, r.cfg.Timeout)
+	defer cancel()
+	if err := r.bus.CloseIntent(ctx, in, outcome); err != nil {
+		return fmt.Errorf("close a purchase intent: %w", err)
+	}
+	return nil
+}
