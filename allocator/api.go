@@ -1,0 +1,200 @@
+package allocator
+
+import (
+	"context"
+	"crypto/sha256"
+	"crypto/subtle"
+	_ "embed" // openapi.json
+	"encoding/json"
+	"errors"
+	"net/http"
+	"path"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/callmask/callmask/vn"
+)
+
+// MaxBody is the longest request body that the API reads, in bytes.
+const MaxBody = 1 << 20
+
+//go:embed openapi.json
+var openAPI []byte
+
+// route is one row of the API. statuses are all that it can answer, besides
+// anyStatuses; openapi.json lists the same.
+type route struct {
+	method, path string
+	statuses     []int
+	timeout      time.Duration // 0: Config.Timeout
+	handle       func(*api, http.ResponseWriter, *http.Request) error
+}
+
+// anyStatuses are what every route can answer.
+var anyStatuses = []int{http.StatusUnauthorized, http.StatusMethodNotAllowed, http.StatusInternalServerError}
+
+type api struct {
+	*Allocator
+
+	token [sha256.Size]byte // of the API token, so that comparing takes the same time for every length
+	empty bool
+	mux   *http.ServeMux
+}
+
+// API returns the private orders and pools API of DESIGN section 5, and
+// /openapi.json that describes it. Every request needs token as its bearer token;
+// an empty token lets nobody in. Time-outs on reading headers are the server's.
+func (a *Allocator) API(token string) http.Handler {
+	s := &api{Allocator: a, token: sha256.Sum256([]byte(token)), empty: token == "", mux: http.NewServeMux()}
+	allow := make(map[string][]string)
+	for _, r := range routes(a.config) {
+		s.mux.Handle(r.method+" "+r.path, s.serve(r))
+		allow[r.path] = append(allow[r.path], r.method)
+	}
+	for path, methods := range allow {
+		slices.Sort(methods)
+		s.mux.Handle(path, s.refuse(path, methods))
+	}
+	s.mux.Handle("/", s.refuse("none", nil))
+	return s
+}
+
+func routes(c Config) []route {
+	return []route{
+		{http.MethodPut, "/v1/orders/{id}", []int{200, 201, 400, 404, 409, 413, 415, 422, 503}, 0, (*api).putOrder},
+		{http.MethodGet, "/v1/orders/{id}", []int{200, 400, 404, 503}, 0, (*api).getOrder},
+		{http.MethodPatch, "/v1/orders/{id}", []int{200, 400, 404, 409, 413, 415, 503}, 0, (*api).patchOrder},
+		{http.MethodDelete, "/v1/orders/{id}", []int{204, 400, 503}, 0, (*api).deleteOrder},
+		{http.MethodGet, "/v1/pools", []int{200, 503}, 0, (*api).getPools},
+		{http.MethodPost, "/v1/pools/{name}/numbers", []int{200, 400, 404, 409, 413, 415, 503}, c.ImportTimeout, (*api).postNumbers},
+		{http.MethodDelete, "/v1/pools/{name}/numbers/{vn}", []int{202, 400, 404, 503}, 0, (*api).deleteNumber},
+		{http.MethodGet, "/openapi.json", []int{200}, 0, (*api).getOpenAPI},
+	}
+}
+
+// ServeHTTP authenticates before anything else is looked at.
+func (s *api) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	w.Header().Set("Cache-Control", "no-store")
+	if err := s.authenticate(r); err != nil {
+		w.Header().Set("WWW-Authenticate", `Bearer realm="callmask"`)
+		s.answerError(w, r, err)
+		s.count("none", http.StatusUnauthorized)
+		return
+	}
+	// The mux would redirect a path with . or .. or an empty segment; an order with
+	// such an id is a bad request.
+	if escaped := r.URL.EscapedPath(); path.Clean(escaped) != escaped && escaped != "/" {
+		field := "path"
+		if strings.HasPrefix(escaped, "/v1/orders/") {
+			field = "order_id"
+		}
+		s.answerError(w, r, &vn.FieldError{Field: field, Problem: "is empty or has segments that are not allowed in a path"})
+		s.count("none", http.StatusBadRequest)
+		return
+	}
+	s.mux.ServeHTTP(w, r)
+}
+
+func (s *api) authenticate(r *http.Request) error {
+	headers := r.Header.Values("Authorization")
+	if len(headers) != 1 {
+		return errUnauthorized
+	}
+	scheme, token, _ := strings.Cut(headers[0], " ")
+	given := sha256.Sum256([]byte(token))
+	same := subtle.ConstantTimeCompare(given[:], s.token[:]) == 1
+	if !strings.EqualFold(scheme, "Bearer") || !same || s.empty {
+		return errUnauthorized
+	}
+	return nil
+}
+
+// serve runs a route with its deadline. The work goes on when the client goes away:
+// an order half assigned helps nobody.
+func (s *api) serve(rt route) http.Handler {
+	timeout := rt.timeout
+	if timeout == 0 {
+		timeout = s.config.Timeout
+	}
+	counters := make(map[int]prometheus.Counter)
+	for _, status := range slices.Concat(rt.statuses, anyStatuses) {
+		counters[status] = s.counter(rt.method+" "+rt.path, status)
+	}
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		ctx, cancel := context.WithTimeout(context.WithoutCancel(r.Context()), timeout)
+		defer cancel()
+		// A slow body must not hold the handler; servers that cannot set a deadline
+		// (those of tests) say so.
+		err := http.NewResponseController(w).SetReadDeadline(time.Now().Add(timeout))
+		if err != nil && !errors.Is(err, http.ErrNotSupported) {
+			s.log.Debug().Err(err).Msg("cannot bound the reading of a request")
+		}
+		seen := &statusWriter{ResponseWriter: w}
+		if err := rt.handle(s, seen, r.WithContext(ctx)); err != nil {
+			s.answerError(seen, r, err)
+		}
+		if c, ok := counters[seen.status]; ok {
+			c.Inc()
+		}
+	})
+}
+
+// refuse answers a path that exists with the methods it has (405), any other 404.
+func (s *api) refuse(route string, methods []string) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		err, status := errNotFound, http.StatusNotFound
+		if methods != nil {
+			w.Header().Set("Allow", strings.Join(methods, ", "))
+			err, status = errMethod, http.StatusMethodNotAllowed
+		}
+		s.answerError(w, r, err)
+		s.count(route, status)
+	})
+}
+
+func (s *api) counter(route string, status int) prometheus.Counter {
+	return s.metrics.requests.WithLabelValues(route, strconv.Itoa(status))
+}
+
+func (s *api) count(route string, status int) { s.counter(route, status).Inc() }
+
+type statusWriter struct {
+	http.ResponseWriter
+
+	status int
+}
+
+func (w *statusWriter) WriteHeader(status int) {
+	if w.status == 0 {
+		w.status = status
+	}
+	w.ResponseWriter.WriteHeader(status)
+}
+
+// Unwrap lets http.ResponseController reach the server's own writer.
+func (w *statusWriter) Unwrap() http.ResponseWriter { return w.ResponseWriter }
+
+// answer writes v as JSON.
+func (s *api) answer(w http.ResponseWriter, status int, contentType string, v any) {
+	body, err := json.Marshal(v)
+	if err != nil {
+		s.log.Error().Err(err).Msg("cannot encode an answer")
+		w.WriteHeader(http.StatusInternalServerError)
+		return
+	}
+	s.write(w, status, contentType, append(body, '\n'))
+}
+
+func (s *api) write(w http.ResponseWriter, status int, contentType string, body []byte) {
+	w.Header().Set("Content-Type", contentType)
+	w.Header().Set("Content-Length", strconv.Itoa(len(body)))
+	w.Header().Set("X-Content-Type-Options", "nosniff")
+	w.WriteHeader(status)
+	if _, err := w.Write(body); err != nil {
+		s.log.Debug().Err(err).Msg("an answer was not taken")
+	}
+}
