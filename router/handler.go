@@ -22,10 +22,16 @@ const (
 func (r *Router) handle(ctx *fasthttp.RequestCtx) {
 	start := time.Now()
 	r.inFlight.Add(1)
-	s := r.states.Get().(*state) //nolint:forcetypeassert // the pool makes nothing else
+	s := r.states.Get().(*state) //nolint:errcheck // the pool makes nothing else
 	defer r.done(ctx, s)
 	if r.draining.Load() {
 		ctx.SetConnectionClose()
+	}
+
+	if ctx.Request.Header.ConnectionClose() && twoLengths(ctx.Request.Header.RawHeaders()) {
+		ctx.SetConnectionClose()
+		r.turnAway(ctx, malformed)
+		return
 	}
 
 	// The path as it was sent: what looks different is a different path, and a
@@ -35,18 +41,44 @@ func (r *Router) handle(ctx *fasthttp.RequestCtx) {
 		r.serveResolve(ctx, s, start)
 		return
 	}
-	if rest, ok := bytes.CutPrefix(path, []byte(carriersPrefix)); ok {
-		name, rest, _ := bytes.Cut(rest, []byte{'/'})
-		if c := r.carriers[string(name)]; c != nil {
-			verb, secret, nested := bytes.Cut(rest, []byte{'/'})
-			plain := !nested || len(secret) > 0 && bytes.IndexByte(secret, '/') < 0
-			if string(verb) == "voice" && plain {
-				r.serveVoice(ctx, c, secret, s, start)
-				return
-			}
+	if c, verb, secret := r.carrierOf(path); c != nil {
+		if string(verb) == "voice" {
+			r.serveVoice(ctx, c, secret, s, start)
+			return
 		}
 	}
 	r.turnAway(ctx, notFound)
+}
+
+// twoLengths tells whether the headers hold both a Content-Length and a
+// Transfer-Encoding. fasthttp goes by the second and closes the connection; a proxy
+// before us may go by the first, and who disagrees about where a request ends can be
+// made to take part of one caller's request for another's (RFC 9112 section 6.3).
+func twoLengths(headers []byte) bool {
+	length, encoding := false, false
+	for len(headers) > 0 {
+		var line []byte
+		line, headers, _ = bytes.Cut(headers, []byte{'\n'})
+		key, _, _ := bytes.Cut(line, []byte{':'})
+		length = length || bytes.EqualFold(key, []byte("Content-Length"))
+		encoding = encoding || bytes.EqualFold(key, []byte("Transfer-Encoding"))
+	}
+	return length && encoding
+}
+
+// carrierOf splits /v1/carriers/{name}/{verb} and /v1/carriers/{name}/{verb}/{secret}.
+// The carrier is nil for any other path and for an unknown name.
+func (r *Router) carrierOf(path []byte) (c *carrier, verb, secret []byte) {
+	rest, ok := bytes.CutPrefix(path, []byte(carriersPrefix))
+	if !ok {
+		return nil, nil, nil
+	}
+	name, rest, _ := bytes.Cut(rest, []byte{'/'})
+	verb, secret, more := bytes.Cut(rest, []byte{'/'})
+	if more && (len(secret) == 0 || bytes.IndexByte(secret, '/') >= 0) {
+		return nil, nil, nil
+	}
+	return r.carriers[string(name)], verb, secret
 }
 
 // done ends a request: it gives the state back and turns a panic into a 500, so

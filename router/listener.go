@@ -19,8 +19,8 @@ const (
 	lingerTime  = 500 * time.Millisecond
 	lingerBytes = 1 << 20
 
-	acceptPauseMin = 5 * time.Millisecond
-	acceptPauseMax = time.Second
+	firstPause   = 5 * time.Millisecond
+	longestPause = time.Second
 )
 
 // connSet knows every open connection: to count them, to bound those of one
@@ -104,7 +104,7 @@ type listener struct {
 
 // Accept implements net.Listener.
 func (l *listener) Accept() (net.Conn, error) {
-	pause := acceptPauseMin
+	pause := firstPause
 	for {
 		nc, err := l.Listener.Accept()
 		switch {
@@ -128,7 +128,7 @@ func (l *listener) Accept() (net.Conn, error) {
 				timer.Stop()
 				return nil, net.ErrClosed
 			}
-			pause = min(2*pause, acceptPauseMax)
+			pause = min(2*pause, longestPause)
 		}
 	}
 }
@@ -173,7 +173,7 @@ func (c *conn) Close() error {
 	}
 	defer c.set.remove(c)
 	if half, ok := c.Conn.(interface{ CloseWrite() error }); ok && c.linger.Load() {
-		if half.CloseWrite() == nil && c.Conn.SetReadDeadline(time.Now().Add(lingerTime)) == nil {
+		if half.CloseWrite() == nil && c.SetReadDeadline(time.Now().Add(lingerTime)) == nil {
 			_, _ = io.CopyN(io.Discard, c.Conn, lingerBytes) // whatever ends it, the close is next
 		}
 	}

@@ -77,6 +77,7 @@ func classify(err error) turnedAway {
 // the format itself is fixed text.
 type quietLogger struct{ log zerolog.Logger }
 
+// Printf implements fasthttp.Logger.
 func (l quietLogger) Printf(format string, args ...any) {
 	event := l.log.Warn().Str("format", format)
 	for _, a := range args {
