@@ -35,7 +35,7 @@ local function end_order(prefix, now, id, order, reason, tombstone)
     end
     redis.call('DEL', prefix .. 'vn:' .. number, ended)
     redis.call('HSET', ended, unpack(fields))
-    redis.call('PEXPIRE', ended, tombstone)
+    redis.call('PEXPIREAT', ended, ms(now + tombstone))
     if redis.call('SREM', prefix .. 'draining:' .. where, number) == 1 then
       retire(prefix, where, number)
       retired[#retired + 1] = number
@@ -47,7 +47,7 @@ local function end_order(prefix, now, id, order, reason, tombstone)
   redis.call('HDEL', key, 'roles', 'tokens')
   redis.call('HSET', key, 'state', 'ended', 'reason', reason, 'end', at, 'lease', order['end'],
     'retired', table.concat(retired, ','), 'settled', '0')
-  redis.call('PEXPIRE', key, tombstone)
+  redis.call('PEXPIREAT', key, ms(now + tombstone))
   redis.call('ZADD', prefix .. 'leases', ms(now + 30000), id)
   redis.call('HSET', prefix .. 'meta', 'clock', ms(now))
 end

@@ -20,7 +20,7 @@ local status = 2
 if not order.state then
   status = 3
   redis.call('HSET', key, 'state', 'ended', 'reason', reason, 'end', ms(now), 'settled', '1')
-  redis.call('PEXPIRE', key, tombstone)
+  redis.call('PEXPIREAT', key, ms(now + tombstone))
 elseif order.state == 'active' then
   status = 1
   end_order(prefix_of(meta), now, id, order, reason, tombstone)
