@@ -2,6 +2,7 @@ package events
 
 import (
 	"context"
+	"crypto/rand"
 	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
@@ -10,7 +11,6 @@ import (
 
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
-	"github.com/nats-io/nuid"
 )
 
 // callWriter publishes calls.decided from one goroutine, out of the callers' way.
@@ -109,7 +109,7 @@ func (w *callWriter) publish(call CallDecided) {
 
 func (c *CallDecided) messageID() string {
 	if c.CallID == "" {
-		return "decided:" + nuid.Next()
+		return "decided:" + rand.Text()
 	}
 	sum := sha256.Sum256([]byte(c.Carrier + "\x00" + c.CallID + "\x00" + c.Reason))
 	return "decided:" + hex.EncodeToString(sum[:16])

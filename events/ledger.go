@@ -2,6 +2,7 @@ package events
 
 import (
 	"context"
+	"crypto/rand"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -9,7 +10,6 @@ import (
 	"time"
 
 	"github.com/nats-io/nats.go/jetstream"
-	"github.com/nats-io/nuid"
 
 	"github.com/callmask/callmask/vn"
 )
@@ -72,7 +72,7 @@ func (r *Record) messageID() string {
 		at = r.EndedAt
 	}
 	if r.OrderID == "" || r.Kind == KindOwned {
-		return r.Kind + "::" + r.VN + ":" + nuid.Next()
+		return r.Kind + "::" + r.VN + ":" + rand.Text()
 	}
 	return r.Kind + ":" + r.OrderID + ":" + r.VN + ":" + strconv.FormatInt(at.UnixMilli(), 10)
 }
