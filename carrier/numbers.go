@@ -34,7 +34,8 @@ var (
 	ErrUnknownOutcome = errors.New("unknown_outcome: the carrier did not answer; list the numbers before buying again")
 )
 
-// APIError is a carrier's answer that says no: the request had no effect. It never
+// APIError is a carrier's answer that says no. The request had no effect, unless the
+// error is ErrUnknownOutcome as well (a purchase answered with HTTP 5xx). It never
 // holds the carrier's own words, which may repeat a number.
 type APIError struct {
 	Status     int           // HTTP status

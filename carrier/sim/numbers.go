@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net"
 	"net/http"
 	"net/url"
 	"strconv"
@@ -54,8 +55,8 @@ func NewNumbers(cfg NumbersConfig) (*Numbers, error) {
 // Close drops the idle connections.
 func (n *Numbers) Close() { n.client.CloseIdleConnections() }
 
-// Search returns up to limit numbers for sale in the region (ISO 3166), fewer or none
-// when there are no more. It reserves nothing.
+// Search returns up to limit numbers (1000 at most) for sale in the region (ISO 3166),
+// fewer or none when there are no more. It reserves nothing.
 func (n *Numbers) Search(ctx context.Context, region string, limit int) ([]carrier.Offer, error) {
 	if limit <= 0 {
 		return nil, nil
@@ -210,6 +211,10 @@ func (n *Numbers) do(ctx context.Context, method, path string, body any, want in
 		req.Header.Set("Content-Type", jsonType)
 	}
 	resp, err := n.client.Do(req)
+	var network *net.OpError
+	if errors.As(err, &network) && network.Op == "dial" {
+		return &notSentError{fmt.Errorf("reach the carrier: %w", err)}
+	}
 	if err != nil {
 		return fmt.Errorf("ask the carrier: %w", err)
 	}

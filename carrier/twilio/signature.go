@@ -88,10 +88,9 @@ func (c *check) verify(req *fasthttp.Request) bool {
 			return false
 		}
 	case len(body) == 0 || mediaType(req.Header.ContentType(), "application/x-www-form-urlencoded"):
-		if !c.form.Parse(body) {
+		if !c.form.Parse(body) || !c.joinParams() {
 			return false
 		}
-		c.joinParams()
 	default:
 		return false
 	}
@@ -117,8 +116,15 @@ func (c *check) matches(mac hash.Hash, signature []byte) int {
 }
 
 // joinParams fills params with the signed form of the pairs: sorted by key, the
-// distinct values of a repeated key sorted too.
-func (c *check) joinParams() {
+// distinct values of a repeated key sorted too. It reports false for a pair without
+// an equals sign: Twilio sends none, and as the signed form does not show where a key
+// ends, a signed "To=x" could otherwise be sent on as a lone key "Tox".
+func (c *check) joinParams() bool {
+	for i := range c.form.Params {
+		if c.form.Params[i].Bare {
+			return false
+		}
+	}
 	c.order = append(c.order[:0], c.form.Params...)
 	slices.SortFunc(c.order, func(a, b form.Param) int {
 		if order := bytes.Compare(a.Key, b.Key); order != 0 {
@@ -132,6 +138,7 @@ func (c *check) joinParams() {
 		}
 		c.params = append(append(c.params, p.Key...), p.Value...)
 	}
+	return true
 }
 
 // bodyMatches tells whether the query's bodySHA256 is the hash of the body.

@@ -13,6 +13,7 @@ const MaxParams = 256
 // into the Form's own memory where decoding changed them.
 type Param struct {
 	Key, Value []byte
+	Bare       bool // the pair had no equals sign
 	owned      bool // Value lies in the Form's memory
 }
 
@@ -46,7 +47,7 @@ func (f *Form) Parse(text []byte) bool {
 		if len(f.Params) == MaxParams || bytes.IndexByte(pair, ';') >= 0 {
 			return false
 		}
-		key, value, _ := bytes.Cut(pair, []byte{'='})
+		key, value, assigned := bytes.Cut(pair, []byte{'='})
 		k, _, ok := f.decode(key)
 		if !ok {
 			return false
@@ -55,7 +56,7 @@ func (f *Form) Parse(text []byte) bool {
 		if !ok {
 			return false
 		}
-		f.Params = append(f.Params, Param{Key: k, Value: v, owned: owned})
+		f.Params = append(f.Params, Param{Key: k, Value: v, Bare: !assigned, owned: owned})
 	}
 	return true
 }

@@ -1,0 +1,54 @@
+//go:build !race
+
+package twilio
+
+import (
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/callmask/callmask/vn"
+)
+
+func TestDecodeDoesNotAllocate(t *testing.T) {
+	c := codec(t, Config{})
+	ctx := post(t, "/v1/carriers/twilio/voice", fields())
+	forged := post(t, "/v1/carriers/twilio/voice", fields())
+	forged.Request.Header.Set(signatureHeader, sign("wrong", public, nil))
+	var call vn.Call
+	require.Zero(t, testing.AllocsPerRun(200, func() {
+		if c.Decode(ctx, nil, &call) != nil {
+			t.Error("refused")
+		}
+	}))
+	require.Zero(t, testing.AllocsPerRun(200, func() {
+		if c.Decode(forged, nil, &call) == nil {
+			t.Error("accepted")
+		}
+	}))
+}
+
+func TestAppendAnswerDoesNotAllocate(t *testing.T) {
+	c := codec(t, Config{Refusal: Say})
+	connect := vn.Decision{Destination: 447700900123, CallerID: 12025550102, RingTimeout: 30 * time.Second, MaxDuration: time.Hour}
+	refuse := vn.Decision{Reason: vn.OrderEnded}
+	dst := make([]byte, 0, 512)
+	require.Zero(t, testing.AllocsPerRun(200, func() {
+		c.AppendAnswer(dst, nil, &connect)
+		c.AppendAnswer(dst, nil, &refuse)
+	}))
+}
+
+func BenchmarkDecode(b *testing.B) {
+	c, err := New(Config{AccountSID: account, AuthTokens: []string{token}, PublicURL: public})
+	require.NoError(b, err)
+	ctx := post(&testing.T{}, "/v1/carriers/twilio/voice", fields())
+	var call vn.Call
+	b.ReportAllocs()
+	for b.Loop() {
+		if c.Decode(ctx, nil, &call) != nil {
+			b.Fatal("refused")
+		}
+	}
+}

@@ -1,0 +1,269 @@
+package twilio
+
+import (
+	"bytes"
+	"encoding/json"
+	"net/url"
+	"os"
+	"strings"
+	"sync"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+	"github.com/valyala/fasthttp"
+
+	"github.com/callmask/callmask/vn"
+)
+
+type vector struct {
+	Name      string         `json:"name"`
+	AuthToken string         `json:"auth_token"`
+	URL       string         `json:"url"`
+	Params    map[string]any `json:"params"`
+	Body      *string        `json:"body"`
+	Signature string         `json:"signature"`
+}
+
+// values returns the vector's parameters, nil for a GET.
+func (v *vector) values() url.Values {
+	values := url.Values{}
+	for key, value := range v.Params {
+		switch value := value.(type) {
+		case string:
+			values.Add(key, value)
+		case []any:
+			for _, one := range value {
+				values.Add(key, one.(string))
+			}
+		}
+	}
+	return values
+}
+
+// request returns the vector as a request, and the base of its URL.
+func (v *vector) request(t *testing.T) (*fasthttp.Request, string) {
+	t.Helper()
+	u, err := url.Parse(v.URL)
+	require.NoError(t, err)
+	req := new(fasthttp.Request)
+	req.Header.SetRequestURI(u.RequestURI())
+	req.Header.Set(signatureHeader, v.Signature)
+	switch values := v.values(); {
+	case v.Body != nil:
+		req.Header.SetMethod("POST")
+		req.Header.SetContentType("application/json")
+		req.SetBodyString(*v.Body)
+	case len(values) > 0:
+		req.Header.SetMethod("POST")
+		req.Header.SetContentType("application/x-www-form-urlencoded; charset=UTF-8")
+		req.SetBodyString(values.Encode())
+	default:
+		req.Header.SetMethod("GET")
+	}
+	return req, u.Scheme + "://" + u.Host
+}
+
+func vectors(t *testing.T) []vector {
+	t.Helper()
+	data, err := os.ReadFile("testdata/signatures.json")
+	require.NoError(t, err)
+	var file struct{ Twilio []vector }
+	require.NoError(t, json.Unmarshal(data, &file))
+	require.Len(t, file.Twilio, 7)
+	return file.Twilio
+}
+
+// signedBy tells whether the request is accepted with these settings.
+func signedBy(t *testing.T, req *fasthttp.Request, public string, tokens ...string) bool {
+	t.Helper()
+	bases, err := publicBases(public)
+	require.NoError(t, err)
+	v := newVerifier(tokens, bases)
+	return v.get().verify(req)
+}
+
+func TestSignaturesOfTwiliosOwnLibraryAreAccepted(t *testing.T) {
+	t.Parallel()
+	for _, v := range vectors(t) {
+		t.Run(v.Name, func(t *testing.T) {
+			t.Parallel()
+			req, base := v.request(t)
+			require.True(t, signedBy(t, req, base, v.AuthToken))
+			require.True(t, signedBy(t, req, base+"/", v.AuthToken), "a slash at the end of public_url")
+			require.True(t, signedBy(t, req, base, "old", v.AuthToken), "second token of a rotation")
+			require.True(t, signedBy(t, req, base, v.AuthToken, "next"), "first token of a rotation")
+			require.False(t, signedBy(t, req, base, v.AuthToken+"6"), "another token")
+			require.False(t, signedBy(t, req, "https://elsewhere.example", v.AuthToken), "another host")
+			require.False(t, signedBy(t, req, strings.Replace(base, "https", "http", 1), v.AuthToken), "another scheme")
+			req.Header.SetHost("attacker.example")
+			require.True(t, signedBy(t, req, base, v.AuthToken), "the Host header plays no part")
+			req.Header.Del(signatureHeader)
+			require.False(t, signedBy(t, req, base, v.AuthToken), "no signature")
+		})
+	}
+}
+
+func TestThePortMayBeWrittenOrLeftOut(t *testing.T) {
+	t.Parallel()
+	for _, c := range []struct {
+		signed, public string
+		want           bool
+	}{
+		{"https://h.example/x", "https://h.example", true},
+		{"https://h.example:443/x", "https://h.example", true},
+		{"https://h.example/x", "https://h.example:443", true},
+		{"http://h.example:80/x", "http://h.example", true},
+		{"https://h.example/x", "https://h.example:8443", true},
+		{"https://h.example:8443/x", "https://h.example:8443", true},
+		{"https://h.example:8443/x", "https://h.example", false},
+		{"https://h.example:80/x", "https://h.example", false},
+		{"https://h.example/base/x", "https://h.example/base/", true},
+		{"https://[2001:db8::1]:443/x", "https://[2001:db8::1]", true},
+	} {
+		req := new(fasthttp.Request)
+		req.Header.SetMethod("GET")
+		req.Header.SetRequestURI("/x")
+		req.Header.Set(signatureHeader, sign("12345", c.signed, nil))
+		require.Equal(t, c.want, signedBy(t, req, c.public, "12345"), "%s by %s", c.signed, c.public)
+	}
+}
+
+func TestTheQueryIsTakenExactlyAsReceived(t *testing.T) {
+	t.Parallel()
+	for _, uri := range []string{"/x?b=2&a=1", "/x?a=%2b&c", "/x?", "/a/../x?", "//x", "/x?a=b?c", "/%7Ex?a=+"} {
+		req := post(t, uri, fields())
+		require.True(t, signedBy(t, &req.Request, public, token), uri)
+		req.Request.Header.SetRequestURI(uri + "&")
+		require.False(t, signedBy(t, &req.Request, public, token), uri)
+	}
+	absolute := post(t, "https://calls.example.com/x", fields())
+	require.False(t, signedBy(t, &absolute.Request, public, token), "an absolute request target")
+}
+
+func TestARepeatedFieldIsSignedByItsDistinctValuesInOrder(t *testing.T) {
+	t.Parallel()
+	body := "B=x&A=b&A=a&A=b"
+	ctx := new(fasthttp.RequestCtx)
+	ctx.Request.Header.SetMethod("POST")
+	ctx.Request.Header.SetContentType("application/x-www-form-urlencoded")
+	ctx.Request.Header.SetRequestURI("/x")
+	ctx.Request.SetBodyString(body)
+	ctx.Request.Header.Set(signatureHeader, sign(token, public+"/x", url.Values{"A": {"b", "a", "b"}, "B": {"x"}}))
+	require.True(t, signedBy(t, &ctx.Request, public, token))
+}
+
+func TestBytesThatAreNotSignedMakeARequestForbidden(t *testing.T) {
+	t.Parallel()
+	get := new(fasthttp.Request)
+	get.Header.SetMethod("GET")
+	get.Header.SetRequestURI("/x?" + fields().Encode())
+	get.Header.Set(signatureHeader, sign(token, public+"/x?"+fields().Encode(), nil))
+	require.True(t, signedBy(t, get, public, token))
+	get.SetBodyString("To=%2B12025550199")
+	require.False(t, signedBy(t, get, public, token), "a body on a GET")
+
+	for _, contentType := range []string{"text/plain", "multipart/form-data; boundary=x", "", "application/json"} {
+		req := post(t, "/x", fields())
+		req.Request.Header.SetContentType(contentType)
+		req.Request.Header.SetNoDefaultContentType(true)
+		require.False(t, signedBy(t, &req.Request, public, token), "content type %q", contentType)
+	}
+
+	for _, v := range vectors(t) {
+		if v.Body == nil {
+			continue
+		}
+		req, base := v.request(t)
+		req.SetBodyString(*v.Body + " ")
+		require.False(t, signedBy(t, req, base, v.AuthToken), "a JSON body that its hash does not fit")
+	}
+}
+
+// change calls f with every request that differs from a signed one by one byte
+// replaced, inserted or left out.
+func change(original []byte, f func(changed []byte, how string)) {
+	for i := range original {
+		for _, b := range []byte{original[i] ^ 1, original[i] ^ 0x20, '&', '=', '%', '+', ';', '0', 0} {
+			if b != original[i] {
+				f(append(append(bytes.Clone(original[:i]), b), original[i+1:]...), "replaced")
+			}
+		}
+		for _, b := range []byte{'&', '=', '+', '0', '%'} {
+			f(append(append(bytes.Clone(original[:i]), b), original[i:]...), "inserted")
+		}
+		f(append(bytes.Clone(original[:i]), original[i+1:]...), "left out")
+	}
+}
+
+func TestEverySingleByteChangeOfASignedRequestIsRefused(t *testing.T) {
+	t.Parallel()
+	c := codec(t, Config{})
+	const uri = "/v1/carriers/twilio/voice?a=1&b=%2B"
+	signed := post(t, uri, fields())
+	want := decoded(t, c, signed)
+
+	header := bytes.Clone(signed.Request.Header.Peek(signatureHeader))
+	change(header, func(changed []byte, how string) {
+		ctx := post(t, uri, fields())
+		ctx.Request.Header.SetBytesV(signatureHeader, changed)
+		if bytes.Equal(ctx.Request.Header.Peek(signatureHeader), header) {
+			return // what cannot stand in a header is dropped before it gets here
+		}
+		require.ErrorIs(t, c.Decode(ctx, nil, new(vn.Call)), vn.ErrForbidden, "signature %s", how)
+	})
+	change([]byte(uri), func(changed []byte, how string) {
+		ctx := post(t, uri, fields())
+		ctx.Request.Header.SetRequestURIBytes(changed)
+		if string(ctx.Request.Header.RequestURI()) == uri {
+			return
+		}
+		require.ErrorIs(t, c.Decode(ctx, nil, new(vn.Call)), vn.ErrForbidden, "URI %s: %q", how, changed)
+	})
+	body := bytes.Clone(signed.Request.Body())
+	original, err := url.ParseQuery(string(body))
+	require.NoError(t, err)
+	change(body, func(changed []byte, how string) {
+		ctx := post(t, uri, fields())
+		ctx.Request.SetBody(changed)
+		err := c.Decode(ctx, nil, new(vn.Call))
+		same, parseErr := url.ParseQuery(string(changed))
+		if parseErr == nil && equal(same, original) {
+			require.NoError(t, err, "%s: the same fields written in another way", how)
+			require.Equal(t, want, decoded(t, c, ctx))
+			return
+		}
+		require.ErrorIs(t, err, vn.ErrForbidden, "body %s: %q", how, changed)
+	})
+}
+
+func equal(a, b url.Values) bool { return a.Encode() == b.Encode() }
+
+// TestOneCodecServesManyRequestsAtOnce fails under the race detector, or by a wrong
+// call, when two requests share working memory.
+func TestOneCodecServesManyRequestsAtOnce(t *testing.T) {
+	t.Parallel()
+	c := codec(t, Config{})
+	var all sync.WaitGroup
+	for i := range 8 {
+		f := fields()
+		number := vn.Number(12025550100 + i)
+		f.Set("From", number.E164())
+		f.Set("CallSid", strings.Repeat(string(rune('a'+i)), 34))
+		good, bad := post(t, "/x", f), post(t, "/x", f)
+		bad.Request.Header.Set(signatureHeader, strings.Repeat("A", signatureLen))
+		all.Go(func() {
+			for range 200 {
+				var call vn.Call
+				if err := c.Decode(good, nil, &call); err != nil || call.Calling != number || string(call.ID) != f.Get("CallSid") {
+					t.Errorf("request %d was read as another's (%v)", i, err)
+					return
+				}
+				if c.Decode(bad, nil, &call) == nil {
+					t.Errorf("request %d was accepted without a signature", i)
+					return
+				}
+			}
+		})
+	}
+	all.Wait()
+}
