@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math/rand/v2"
 	"sync"
 	"time"
 
@@ -16,7 +17,9 @@ import (
 
 const (
 	batchSize = 20 // intents written together before the first of them is bought
-	searches  = 50 // searches of one carrier in one look
+	searches  = 50 // batches bought from one carrier in one look; the next look goes on
+	// mostOffers is how many offers are asked for at most.
+	mostOffers = 1000
 )
 
 // fault is a failed step of buying, and whose it is: the carrier's, which is then
@@ -136,15 +139,24 @@ func (r *Replenisher) buyBatch(ctx context.Context, w *worker, s *seller, n int,
 }
 
 // search returns up to n numbers for sale that are not ours, not about to be and
-// were not tried in this look.
+// were not tried in this look. As long as the carrier offers nothing but those it is
+// asked for more.
 func (r *Replenisher) search(ctx context.Context, w *worker, s *seller, n int, tried map[vn.Number]struct{}) ([]vn.Number, error) {
-	asking, cancel := context.WithTimeout(ctx, r.cfg.CarrierCall)
-	defer cancel()
-	// What was tried in vain may be offered again: ask for more than that.
-	offers, err := s.Numbers.Search(asking, w.pool.Region, n+len(tried)+w.open)
-	if err != nil {
-		return nil, &fault{step: "search", err: err}
+	for ask := n; ; ask *= 2 {
+		asking, cancel := context.WithTimeout(ctx, r.cfg.CarrierCall)
+		offers, err := s.Numbers.Search(asking, w.pool.Region, ask)
+		cancel()
+		if err != nil {
+			return nil, &fault{step: "search", err: err}
+		}
+		fresh, err := r.fresh(ctx, w, offers, n, tried)
+		if err != nil || len(fresh) > 0 || len(offers) < ask || ask >= mostOffers {
+			return fresh, err
+		}
 	}
+}
+
+func (r *Replenisher) fresh(ctx context.Context, w *worker, offers []carrier.Offer, n int, tried map[vn.Number]struct{}) ([]vn.Number, error) {
 	numbers := make([]vn.Number, 0, n)
 	for _, o := range offers {
 		if len(numbers) == n {
@@ -173,9 +185,7 @@ func (r *Replenisher) search(ctx context.Context, w *worker, s *seller, n int, t
 func (r *Replenisher) declare(ctx context.Context, w *worker, s *seller, numbers []vn.Number) ([]events.PurchaseIntent, error) {
 	intents := make([]events.PurchaseIntent, len(numbers))
 	for i, n := range numbers {
-		in := events.PurchaseIntent{
-			VN: n.Digits(), Pool: w.pool.Name, Carrier: s.name, At: r.now().UTC().Truncate(time.Millisecond),
-		}
+		in := events.PurchaseIntent{VN: n.Digits(), Pool: w.pool.Name, Carrier: s.name, At: stamp(r.now())}
 		intents[i] = in
 		w.unsent[tag(in)] = struct{}{}
 		w.open++
@@ -187,6 +197,12 @@ func (r *Replenisher) declare(ctx context.Context, w *worker, s *seller, numbers
 		}
 	}
 	return intents, nil
+}
+
+// stamp makes the time of an intent, which tells it from every other intent of its
+// number: what is below the millisecond is random.
+func stamp(now time.Time) time.Time {
+	return now.UTC().Truncate(time.Millisecond).Add(rand.N(time.Millisecond)) //nolint:gosec // unlikely to be equal is enough
 }
 
 // claim decides which of our intents may be carried out. It reads all intents after
@@ -233,8 +249,9 @@ func (r *Replenisher) withdraw(ctx context.Context, w *worker, in events.Purchas
 }
 
 // buyAll carries out the intents, Config.Parallel at a time. After the first fault,
-// or when stop is closed, no more is begun and what is left is withdrawn. It returns
-// how many numbers count as bought now.
+// or when stop is closed, no more is begun and what is left is withdrawn; so is an
+// intent that a slow carrier made wait until others may soon take it for one that
+// came to nothing. It returns how many numbers count as bought now.
 func (r *Replenisher) buyAll(ctx context.Context, stop <-chan struct{}, w *worker, s *seller, intents []events.PurchaseIntent) (took int, err error) {
 	var (
 		mu     sync.Mutex
@@ -245,7 +262,7 @@ func (r *Replenisher) buyAll(ctx context.Context, stop <-chan struct{}, w *worke
 	for _, in := range intents {
 		g.Go(func() error {
 			mu.Lock()
-			halted := err != nil || closed(stop)
+			halted := err != nil || closed(stop) || r.now().Sub(in.At) > r.cfg.SettleAfter-r.cfg.CarrierCall
 			if halted {
 				unsent = append(unsent, in)
 			} else {

@@ -25,7 +25,8 @@ type Bus interface {
 	Consume(ctx context.Context, c events.Consumer, handle func(context.Context, events.Message) events.Result) error
 	OrdersStream() string
 	OrderSubject(event string) string
-	// Intent writes an intent before its number is bought.
+	// Intent writes an intent before its number is bought. It must fail while the
+	// number has another open intent: that one is somebody's purchase under way.
 	Intent(ctx context.Context, intent events.PurchaseIntent) error
 	// OpenIntents returns every intent that was not closed, of all pools.
 	OpenIntents(ctx context.Context) ([]events.PurchaseIntent, error)

@@ -24,7 +24,7 @@ const tagPrefix = "callmask:"
 // tag is the reference an intent's number is bought with: callmask:<intent id>. An
 // intent is identified by its number and its time; both survive in the ledger.
 func tag(in events.PurchaseIntent) string {
-	return tagPrefix + in.VN + ":" + strconv.FormatInt(in.At.UnixMilli(), 36)
+	return tagPrefix + in.VN + ":" + strconv.FormatInt(in.At.UnixNano(), 36)
 }
 
 // settle finds out what became of each intent and does what is left to do. It sets

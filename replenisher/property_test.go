@@ -1,0 +1,217 @@
+package replenisher
+
+import (
+	"context"
+	"fmt"
+	"maps"
+	"slices"
+	"testing"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/rs/zerolog"
+	"github.com/stretchr/testify/require"
+	"pgregory.net/rapid"
+
+	"github.com/callmask/callmask/vn"
+)
+
+// start starts a process: a Replenisher whose every call goes through p.
+func (p *process) start(tb require.TestingT, parallel int) *Replenisher {
+	cfg := Config{Carriers: map[string]CarrierConfig{}, Parallel: parallel}
+	for _, pool := range p.w.pools {
+		cfg.Pools = append(cfg.Pools, pool)
+	}
+	for name := range p.w.shops {
+		cfg.Carriers[name] = CarrierConfig{Numbers: numbers{process: p, name: name}, WebhookURL: webhook}
+	}
+	r, err := New(cfg, p, p, p, prometheus.NewRegistry(), zerolog.Nop())
+	require.NoError(tb, err)
+	r.now = func() time.Time {
+		p.w.mu.Lock()
+		defer p.w.mu.Unlock()
+		return p.w.now
+	}
+	return r
+}
+
+// lookAtAll looks once at every pool, in an order that does not change.
+func (r *Replenisher) lookAtAll(ctx context.Context, pools []string) {
+	for _, name := range append([]string{unknownPool}, pools...) {
+		_ = r.look(ctx, r.workers[name]) // what it could not do is for the next look
+	}
+}
+
+// turns runs processes one call at a time: whose call is next, and its fate, is
+// drawn. So every interleaving and every fault comes from the seed.
+type turns struct {
+	asks chan *turn    // a process wants to make a call, or has ended (done)
+	quit chan struct{} // closed: every call fails from now on
+}
+
+type turn struct {
+	who  int
+	step string
+	done bool
+	fate chan fate
+}
+
+func (s *turns) next(who int) func(step string) fate {
+	return func(step string) fate {
+		t := &turn{who: who, step: step, fate: make(chan fate, 1)}
+		select {
+		case s.asks <- t:
+		case <-s.quit:
+			return lost
+		}
+		select {
+		case f := <-t.fate:
+			return f
+		case <-s.quit:
+			return lost
+		}
+	}
+}
+
+// run lets each function make its calls until all have returned.
+func (s *turns) run(rt *rapid.T, fatal bool, fns ...func()) {
+	finished := make(chan struct{})
+	left := len(fns)
+	defer func() { // also when a draw gave up half way
+		close(s.quit)
+		for range left {
+			<-finished
+		}
+	}()
+	for _, fn := range fns {
+		go func() {
+			defer func() { finished <- struct{}{} }()
+			fn()
+		}()
+	}
+	var waiting []*turn
+	for left > 0 {
+		for len(waiting) < left { // everybody waits for a turn, or ends
+			select {
+			case t := <-s.asks:
+				waiting = append(waiting, t)
+			case <-finished:
+				left--
+			}
+		}
+		if left == 0 {
+			return
+		}
+		i := rapid.IntRange(0, len(waiting)-1).Draw(rt, "turn")
+		t := waiting[i]
+		waiting = append(waiting[:i], waiting[i+1:]...)
+		f := fine
+		if rapid.IntRange(0, 7).Draw(rt, "faulty") == 7 {
+			f = fate(rapid.IntRange(int(lost), fates-1).Draw(rt, t.step))
+			if !fatal && (f == crash || f == crashLate) {
+				f = lost
+			}
+		}
+		t.fate <- f
+	}
+}
+
+// TestMoneyIsCareful holds promise 8 under random faults at every step, crashes
+// between any two, and two processes that buy for the same pools at once: numbers
+// paid for are numbers in the inventory, none is bought beyond a need or a maximum,
+// none without an intent, and in the end every pool is at its target.
+func TestMoneyIsCareful(t *testing.T) {
+	t.Parallel()
+	rapid.Check(t, func(rt *rapid.T) {
+		target := rapid.IntRange(1, 8).Draw(rt, "target")
+		pool := Pool{
+			Name: "london", Region: "GB", Carriers: []string{"first", "second"},
+			LowWater: rapid.IntRange(1, target).Draw(rt, "low"), Target: target, Max: target + rapid.IntRange(0, 6).Draw(rt, "over"),
+		}
+		small := Pool{Name: "leeds", Region: "GB", Carriers: []string{"second"}, LowWater: 1, Target: 2, Max: 3}
+		bare := Pool{Name: "york", Region: "GB", LowWater: 1, Target: 2}
+		names := []string{"london", "leeds", "york"}
+		w := newWorld(pool, small, bare)
+		w.stockUp("first", rapid.IntRange(0, 12).Draw(rt, "first's stock"))
+		w.stockUp("second", 200)
+
+		processes := make([]*process, rapid.IntRange(1, 2).Draw(rt, "processes"))
+		running := make([]*Replenisher, len(processes))
+		for range rapid.IntRange(1, 12).Draw(rt, "rounds") {
+			w.advance(time.Duration(rapid.IntRange(0, 150).Draw(rt, "seconds")) * time.Second)
+			w.cold = rapid.IntRange(0, 9).Draw(rt, "cold") == 9
+			w.traffic(rt)
+			s := &turns{asks: make(chan *turn), quit: make(chan struct{})}
+			var fns []func()
+			for i := range processes {
+				if processes[i] == nil || processes[i].dead {
+					processes[i] = &process{w: w}
+					running[i] = processes[i].start(rt, 1)
+				}
+				processes[i].next = s.next(i)
+				fns = append(fns, func() { running[i].lookAtAll(rt.Context(), names) })
+			}
+			s.run(rt, true, fns...)
+			if len(w.broken) > 0 {
+				rt.Fatalf("broken: %q", w.broken)
+			}
+		}
+
+		// The faults end. What is open is settled, within minutes and by any process.
+		w.cold = false
+		last := (&process{w: w}).start(rt, 1)
+		for range 6 {
+			w.advance(time.Minute)
+			last.lookAtAll(rt.Context(), names)
+		}
+		w.settled(rt)
+		// And the next need fills the pool to its target.
+		for n, inv := range w.inventory {
+			w.leased[n] = inv.Pool == "london" && len(w.inventory) < pool.Max
+		}
+		last.lookAtAll(rt.Context(), names)
+		w.settled(rt)
+		for _, p := range w.pools {
+			free, total, _ := w.level(p.Name)
+			if len(p.Carriers) > 0 && free < p.LowWater && total < p.Max {
+				rt.Fatalf("pool %s: %d free of %d, low water %d, target %d, max %d", p.Name, free, total, p.LowWater, p.Target, p.Max)
+			}
+		}
+	})
+}
+
+func (w *world) advance(d time.Duration) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.now = w.now.Add(d)
+}
+
+// traffic leases and returns some VNs.
+func (w *world) traffic(rt *rapid.T) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	share := rapid.IntRange(0, 3).Draw(rt, "leased of 3")
+	for i, n := range slices.Sorted(maps.Keys(w.inventory)) {
+		w.leased[n] = i%3 < share
+	}
+}
+
+// settled checks that money and stock agree and that nothing is left open.
+func (w *world) settled(tb require.TestingT) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	require.Empty(tb, w.broken)
+	require.Empty(tb, w.openIntents(), "intents left open")
+	held := 0
+	for name, s := range w.shops {
+		require.Len(tb, s.held, s.bought, "carrier %s: bought and held", name)
+		held += len(s.held)
+		for n, b := range s.held {
+			inv, ok := w.inventory[n]
+			require.True(tb, ok, "carrier %s: a number is paid for and in no pool", name)
+			require.Equal(tb, fmt.Sprint(b.pool, name, b.Ref), fmt.Sprint(inv.Pool, inv.Carrier, inv.Ref))
+		}
+	}
+	require.Len(tb, w.inventory, held)
+	require.NotContains(tb, w.inventory, vn.Number(0))
+}

@@ -1,0 +1,384 @@
+package replenisher
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"net/http"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/callmask/callmask/carrier"
+	"github.com/callmask/callmask/events"
+	"github.com/callmask/callmask/scripts"
+	"github.com/callmask/callmask/vn"
+)
+
+// fate is what happens to one call of a process to the world.
+type fate uint8
+
+const (
+	fine      fate = iota
+	lost           // no effect, error
+	unheard        // full effect, error
+	crash          // no effect, and the process is dead
+	crashLate      // full effect, and the process is dead
+	// The rest happen to some calls only, elsewhere they are fine.
+	refusal   // a carrier says no with HTTP 429
+	sold      // Buy: not available
+	breakdown // Buy: HTTP 502, no effect
+	late      // Buy: no answer, and it takes effect some time later
+	stale     // List: without what was bought in the last seconds
+	fates     = iota
+)
+
+var (
+	errLost = errors.New("connection reset")
+	errDead = errors.New("the process is dead")
+)
+
+const (
+	webhook   = "https://calls.example.com/v1/carriers/x/voice"
+	lateBy    = 90 * time.Second // how much later a late purchase takes effect
+	staleSpan = 20 * time.Second // what a stale list does not show yet
+)
+
+// world is Redis, the ledger and the carriers, outside of any process.
+type world struct {
+	mu        sync.Mutex
+	now       time.Time
+	cold      bool
+	leased    map[vn.Number]bool // of the inventory; the others are free
+	inventory map[vn.Number]scripts.Inventory
+	intents   []events.PurchaseIntent // oldest first, one per VN; closed ones included
+	shops     map[string]*shop
+	pools     map[string]Pool
+	broken    []string // promises found broken
+}
+
+// shop is a carrier: what it sells, and what our account holds.
+type shop struct {
+	forSale []vn.Number
+	held    map[vn.Number]*sale
+	bought  int
+}
+
+type sale struct {
+	carrier.Bought
+
+	pool string
+	from time.Time // when it takes effect
+}
+
+func newWorld(pools ...Pool) *world {
+	w := &world{
+		now:    time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC),
+		leased: map[vn.Number]bool{}, inventory: map[vn.Number]scripts.Inventory{},
+		shops: map[string]*shop{}, pools: map[string]Pool{},
+	}
+	for _, p := range pools {
+		w.pools[p.Name] = p
+	}
+	return w
+}
+
+// stockUp lets the carrier sell n numbers of its own range.
+func (w *world) stockUp(name string, n int) {
+	s := &shop{held: map[vn.Number]*sale{}}
+	base := 447700900000 + vn.Number(len(w.shops))*100_000
+	for i := range n {
+		s.forSale = append(s.forSale, base+vn.Number(i))
+	}
+	w.shops[name] = s
+}
+
+func (w *world) breaks(format string, args ...any) {
+	w.broken = append(w.broken, fmt.Sprintf(format, args...))
+}
+
+// level counts a pool as it really is: free VNs, all VNs, and numbers paid for (or
+// about to be) that are not in the inventory yet.
+func (w *world) level(pool string) (free, total, between int) {
+	for n, inv := range w.inventory {
+		if inv.Pool == pool {
+			total++
+			if !w.leased[n] {
+				free++
+			}
+		}
+	}
+	for _, s := range w.shops {
+		for n, b := range s.held {
+			if _, in := w.inventory[n]; !in && b.pool == pool {
+				between++
+			}
+		}
+	}
+	return free, total, between
+}
+
+func (w *world) openIntents() []events.PurchaseIntent {
+	return slices.DeleteFunc(slices.Clone(w.intents), func(in events.PurchaseIntent) bool { return !in.ClosedAt.IsZero() })
+}
+
+// put makes in the last record of its VN.
+func (w *world) put(in events.PurchaseIntent) {
+	w.intents = slices.DeleteFunc(w.intents, func(old events.PurchaseIntent) bool { return old.VN == in.VN })
+	w.intents = append(w.intents, in)
+}
+
+// process is one process's view of the world: its Store, Bus and Ledger. next
+// decides, and may block, before each call; nil lets everything succeed.
+type process struct {
+	w    *world
+	next func(step string) fate
+	dead bool // owned by the goroutine that runs the process
+	mu   sync.Mutex
+}
+
+// do lets one call happen: effect changes the world, under its lock.
+func (p *process) do(ctx context.Context, step string, effect func(f fate) error) error {
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	p.mu.Lock()
+	dead := p.dead
+	p.mu.Unlock()
+	if dead {
+		return errDead
+	}
+	f := fine
+	if p.next != nil {
+		f = p.next(step)
+	}
+	if f == crash || f == crashLate {
+		p.mu.Lock()
+		p.dead = true
+		p.mu.Unlock()
+	}
+	switch f {
+	case lost:
+		return errLost
+	case crash:
+		return errDead
+	}
+	p.w.mu.Lock()
+	err := effect(f)
+	p.w.mu.Unlock()
+	switch f {
+	case unheard:
+		return errLost
+	case crashLate:
+		return errDead
+	}
+	return err
+}
+
+func (p *process) Ready(ctx context.Context) (ready bool, err error) {
+	err = p.do(ctx, "ready", func(fate) error { ready = !p.w.cold; return nil })
+	return ready, err
+}
+
+func (p *process) Stock(ctx context.Context) (rows []scripts.Stock, err error) {
+	err = p.do(ctx, "stock", func(fate) error {
+		for pool := range p.w.pools {
+			for name := range p.w.shops {
+				row := scripts.Stock{Pool: pool, Carrier: name}
+				for n, inv := range p.w.inventory {
+					if inv.Pool == pool && inv.Carrier == name {
+						row.Total++
+						if p.w.leased[n] {
+							row.Leased++
+						} else {
+							row.Free++
+						}
+					}
+				}
+				rows = append(rows, row)
+			}
+		}
+		return nil
+	})
+	return rows, err
+}
+
+func (p *process) Inventory(ctx context.Context, number vn.Number) (inv scripts.Inventory, err error) {
+	err = p.do(ctx, "inventory", func(fate) error {
+		var ok bool
+		if inv, ok = p.w.inventory[number]; !ok {
+			return vn.ErrNumberUnknown
+		}
+		return nil
+	})
+	return inv, err
+}
+
+func (p *process) Own(ctx context.Context, pool, by string, numbers []scripts.Owned) (done scripts.Refilled, err error) {
+	err = p.do(ctx, "own", func(fate) error {
+		for _, n := range numbers {
+			if b, ok := p.w.shops[by].held[n.VN]; !ok || b.WebhookURL != webhook || b.Ref != n.Ref {
+				p.w.breaks("a number came into a pool that is not bought and configured")
+			}
+			if _, ok := p.w.inventory[n.VN]; ok {
+				done.Present++
+				continue
+			}
+			p.w.inventory[n.VN] = scripts.Inventory{Owned: n, Pool: pool, Carrier: by}
+			done.Added++
+		}
+		return nil
+	})
+	return done, err
+}
+
+func (p *process) Intent(ctx context.Context, in events.PurchaseIntent) error {
+	return p.do(ctx, "intent", func(fate) error {
+		for _, other := range p.w.openIntents() {
+			if other.VN == in.VN && !other.At.Equal(in.At) {
+				return errors.New("the number has an open intent")
+			}
+		}
+		p.w.put(in)
+		return nil
+	})
+}
+
+func (p *process) CloseIntent(ctx context.Context, in events.PurchaseIntent, outcome string) error {
+	return p.do(ctx, "close", func(fate) error {
+		in.Outcome, in.ClosedAt = outcome, p.w.now
+		p.w.put(in)
+		return nil
+	})
+}
+
+func (p *process) OpenIntents(ctx context.Context) (open []events.PurchaseIntent, err error) {
+	err = p.do(ctx, "intents", func(fate) error { open = p.w.openIntents(); return nil })
+	return open, err
+}
+
+func (p *process) Consume(ctx context.Context, _ events.Consumer, _ func(context.Context, events.Message) events.Result) error {
+	<-ctx.Done()
+	return nil
+}
+
+func (*process) OrdersStream() string             { return "ORDERS" }
+func (*process) OrderSubject(event string) string { return "orders." + event }
+
+// numbers is a process's client of one carrier.
+type numbers struct {
+	*process
+
+	name string
+}
+
+var errBusy = &carrier.APIError{Status: http.StatusTooManyRequests, RetryAfter: 20 * time.Second}
+
+func (c numbers) Search(ctx context.Context, _ string, n int) (offers []carrier.Offer, err error) {
+	err = c.do(ctx, "search", func(f fate) error {
+		if f == refusal {
+			return errBusy
+		}
+		for _, number := range c.w.shops[c.name].forSale {
+			if len(offers) < n {
+				offers = append(offers, carrier.Offer{Number: number})
+			}
+		}
+		return nil
+	})
+	return offers, err
+}
+
+func (c numbers) Buy(ctx context.Context, number vn.Number, ref string) (b carrier.Bought, err error) {
+	err = c.do(ctx, "buy", func(f fate) error {
+		s := c.w.shops[c.name]
+		i := slices.Index(s.forSale, number)
+		switch {
+		case f == refusal:
+			return errBusy
+		case f == breakdown:
+			return &carrier.APIError{Status: http.StatusBadGateway}
+		case f == sold && i >= 0:
+			s.forSale = slices.Delete(s.forSale, i, i+1)
+			return carrier.ErrNotAvailable
+		case i < 0:
+			return carrier.ErrNotAvailable
+		}
+		at := slices.IndexFunc(c.w.openIntents(), func(in events.PurchaseIntent) bool { return tag(in) == ref })
+		if at < 0 {
+			c.w.breaks("a number was bought without an open intent")
+			return errLost
+		}
+		in := c.w.openIntents()[at]
+		b = carrier.Bought{Number: number, Ref: "PN" + number.Digits(), Tag: ref}
+		bought := &sale{Bought: b, pool: in.Pool, from: c.w.now}
+		s.forSale = slices.Delete(s.forSale, i, i+1)
+		s.held[number] = bought
+		s.bought++
+		c.w.judge(in.Pool)
+		if f == late {
+			bought.from = c.w.now.Add(lateBy)
+			return carrier.ErrUnknownOutcome
+		}
+		return nil
+	})
+	return b, err
+}
+
+// judge checks after a purchase that it was needed and allowed.
+func (w *world) judge(pool string) {
+	p := w.pools[pool]
+	free, total, between := w.level(pool)
+	if free+between > p.Target {
+		w.breaks("pool %s: bought beyond its need: %d free and %d on the way, target %d", pool, free, between, p.Target)
+	}
+	if total+between > p.Max {
+		w.breaks("pool %s: bought beyond its maximum: %d and %d on the way, max %d", pool, total, between, p.Max)
+	}
+	if len(p.Carriers) == 0 {
+		w.breaks("pool %s: bought for a pool without carriers", pool)
+	}
+	if w.cold {
+		w.breaks("pool %s: bought while Redis is not ready", pool)
+	}
+}
+
+func (c numbers) Configure(ctx context.Context, b carrier.Bought, url string) error {
+	return c.do(ctx, "configure", func(f fate) error {
+		if f == refusal {
+			return errBusy
+		}
+		s, ok := c.w.shops[c.name].held[b.Number]
+		if !ok || s.Ref != b.Ref {
+			c.w.breaks("a number was configured that is not held")
+			return errLost
+		}
+		s.WebhookURL = url
+		return nil
+	})
+}
+
+func (c numbers) List(ctx context.Context) (all []carrier.Bought, err error) {
+	err = c.do(ctx, "list", func(f fate) error {
+		if f == refusal {
+			return errBusy
+		}
+		shows := c.w.now
+		if f == stale {
+			shows = shows.Add(-staleSpan)
+		}
+		held := c.w.shops[c.name].held
+		for _, n := range slices.Sorted(maps.Keys(held)) {
+			if !held[n].from.After(shows) {
+				all = append(all, held[n].Bought)
+			}
+		}
+		return nil
+	})
+	return all, err
+}
+
+func (c numbers) Release(context.Context, string) error {
+	return errors.New("the replenisher never gives a number up")
+}
