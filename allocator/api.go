@@ -85,18 +85,19 @@ func (s *api) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		s.count("none", http.StatusUnauthorized)
 		return
 	}
-	// The mux would redirect a path with . or .. or an empty segment; an order with
-	// such an id is a bad request.
-	if escaped := r.URL.EscapedPath(); path.Clean(escaped) != escaped && escaped != "/" {
-		field := "path"
-		if strings.HasPrefix(escaped, "/v1/orders/") {
-			field = "order_id"
-		}
-		s.answerError(w, r, &vn.FieldError{Field: field, Problem: "is empty or has segments that are not allowed in a path"})
-		s.count("none", http.StatusBadRequest)
+	// The mux would redirect a path with . or .. or an empty segment. Nothing has such
+	// a path, and an order cannot have such an id.
+	escaped := r.URL.EscapedPath()
+	if escaped == "/" || path.Clean(escaped) == escaped {
+		s.mux.ServeHTTP(w, r)
 		return
 	}
-	s.mux.ServeHTTP(w, r)
+	err, status := errNotFound, http.StatusNotFound
+	if strings.HasPrefix(escaped, "/v1/orders/") {
+		err, status = &vn.FieldError{Field: "order_id", Problem: "is missing, or is . or .."}, http.StatusBadRequest
+	}
+	s.answerError(w, r, err)
+	s.count("none", status)
 }
 
 func (s *api) authenticate(r *http.Request) error {

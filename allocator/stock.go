@@ -128,11 +128,6 @@ func (a *Allocator) Import(ctx context.Context, poolName, carrier string, number
 	if len(filled.Foreign) > 0 {
 		return Imported{}, fmt.Errorf("%w: another import took some of the numbers meanwhile", vn.ErrUnavailable)
 	}
-	// A party must not give one of these as its own number from now on. The others
-	// of this kind learn of them within refreshEvery.
-	if err := a.store.RefreshVNs(ctx); err != nil {
-		return Imported{}, err
-	}
 	return Imported{Added: filled.Added, Present: filled.Present}, nil
 }
 
