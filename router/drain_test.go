@@ -61,7 +61,7 @@ func TestDrainAnswersCallsInFlightAndTakesNoMore(t *testing.T) {
 	go func() { f.stop(); close(stopped) }()
 	require.Eventually(t, f.Draining, patience, time.Millisecond)
 	require.Eventually(t, func() bool { // nothing accepts any more
-		c, err := net.DialTimeout("tcp", f.Addr().String(), time.Second)
+		c, err := (&net.Dialer{Timeout: time.Second}).DialContext(t.Context(), "tcp", f.Addr().String())
 		if err == nil {
 			_ = c.Close()
 		}
@@ -182,8 +182,7 @@ func TestRouterOutlivesTooManyOpenFiles(t *testing.T) {
 	<-f.Listening()
 	require.Contains(t, f.raw(t, strings.Replace(voiceRequest, "\r\n\r\n", "\r\nConnection: close\r\n\r\n", 1)), "connected ")
 	flaky.left.Store(1 << 40) // fails again, and is told to end meanwhile
-	_, err = net.Dial("tcp", ln.Addr().String())
-	require.NoError(t, err)
+	f.dial(t)
 	cancel()
 	require.NoError(t, <-ended)
 }

@@ -146,8 +146,8 @@ const testToken = "test-token"
 
 // build makes a router with carrier tel (7), carrier other (8), a resolver pbx (7)
 // and a resolver api for every carrier; edit may be nil.
-func build(t testing.TB, lookup func(context.Context, vn.Number, vn.Number, *vn.Decision) (byte, error), recorder Recorder, edit func(*Config)) *fixture {
-	t.Helper()
+func build(tb testing.TB, lookup func(context.Context, vn.Number, vn.Number, *vn.Decision) (byte, error), recorder Recorder, edit func(*Config)) *fixture {
+	tb.Helper()
 	f := &fixture{lookup: &lookupFunc{f: lookup}, reg: prometheus.NewRegistry(), logs: &safeBuffer{}, stop: func() {}}
 	cfg := Config{
 		Addr:   "127.0.0.1:0",
@@ -166,21 +166,21 @@ func build(t testing.TB, lookup func(context.Context, vn.Number, vn.Number, *vn.
 	}
 	var err error
 	f.Router, err = New(cfg, f.lookup, recorder, f.reg, zerolog.New(f.logs))
-	require.NoError(t, err)
+	require.NoError(tb, err)
 	return f
 }
 
 // serve is build, with the router serving on a free port.
-func serve(t testing.TB, lookup func(context.Context, vn.Number, vn.Number, *vn.Decision) (byte, error), edit func(*Config)) *fixture {
-	t.Helper()
-	f := build(t, lookup, nil, edit)
-	f.run(t)
+func serve(tb testing.TB, lookup func(context.Context, vn.Number, vn.Number, *vn.Decision) (byte, error), edit func(*Config)) *fixture {
+	tb.Helper()
+	f := build(tb, lookup, nil, edit)
+	f.run(tb)
 	return f
 }
 
-func (f *fixture) run(t testing.TB) {
-	t.Helper()
-	ctx, cancel := context.WithCancel(context.WithoutCancel(t.Context()))
+func (f *fixture) run(tb testing.TB) {
+	tb.Helper()
+	ctx, cancel := context.WithCancel(context.WithoutCancel(tb.Context()))
 	ended := make(chan error, 1)
 	go func() { ended <- f.Run(ctx) }()
 	transport := &http.Transport{MaxIdleConnsPerHost: 64}
@@ -190,16 +190,16 @@ func (f *fixture) run(t testing.TB) {
 		transport.CloseIdleConnections()
 		select {
 		case err := <-ended:
-			require.NoError(t, err)
+			require.NoError(tb, err)
 		case <-time.After(2 * patience):
-			require.Fail(t, "the router did not end")
+			require.Fail(tb, "the router did not end")
 		}
 	})
-	t.Cleanup(func() { f.stop() })
+	tb.Cleanup(func() { f.stop() })
 	select {
 	case <-f.Listening():
 	case <-time.After(patience):
-		require.Fail(t, "the router does not listen")
+		require.Fail(tb, "the router does not listen")
 	}
 }
 
@@ -209,26 +209,26 @@ type answer struct {
 	body   string
 }
 
-// ask sends a request; headers are key, value, key, value…
-func (f *fixture) ask(t testing.TB, method, path string, headers ...string) answer {
-	t.Helper()
-	req, err := http.NewRequestWithContext(t.Context(), method, "http://"+f.Addr().String()+path, http.NoBody)
-	require.NoError(t, err)
+// ask sends a request; headers are key, value, key, value and so on.
+func (f *fixture) ask(tb testing.TB, method, path string, headers ...string) answer {
+	tb.Helper()
+	req, err := http.NewRequestWithContext(tb.Context(), method, "http://"+f.Addr().String()+path, http.NoBody)
+	require.NoError(tb, err)
 	for i := 0; i < len(headers); i += 2 {
 		req.Header.Set(headers[i], headers[i+1])
 	}
 	res, err := f.client.Do(req)
-	require.NoError(t, err)
+	require.NoError(tb, err)
 	defer func() { _ = res.Body.Close() }()
 	body, err := io.ReadAll(res.Body)
-	require.NoError(t, err)
+	require.NoError(tb, err)
 	return answer{res.StatusCode, res.Header, string(body)}
 }
 
 // call places a call through carrier tel.
-func (f *fixture) call(t testing.TB, called, calling string) answer {
-	t.Helper()
-	return f.ask(t, http.MethodPost, callPath("tel", called, calling), "X-Token", testToken)
+func (f *fixture) call(tb testing.TB, called, calling string) answer {
+	tb.Helper()
+	return f.ask(tb, http.MethodPost, callPath("tel", called, calling), "X-Token", testToken)
 }
 
 func callPath(carrier, called, calling string) string {
@@ -237,21 +237,21 @@ func callPath(carrier, called, calling string) string {
 }
 
 // dial opens a plain connection to the router.
-func (f *fixture) dial(t testing.TB) net.Conn {
-	t.Helper()
+func (f *fixture) dial(tb testing.TB) net.Conn {
+	tb.Helper()
 	var d net.Dialer
-	c, err := d.DialContext(t.Context(), "tcp", f.Addr().String())
-	require.NoError(t, err)
-	t.Cleanup(func() { _ = c.Close() })
-	require.NoError(t, c.SetDeadline(time.Now().Add(patience)))
+	c, err := d.DialContext(tb.Context(), "tcp", f.Addr().String())
+	require.NoError(tb, err)
+	tb.Cleanup(func() { _ = c.Close() })
+	require.NoError(tb, c.SetDeadline(time.Now().Add(patience)))
 	return c
 }
 
 // value reads one metric, its labels written as name{a="b"}, 0 when there is none.
-func (f *fixture) value(t testing.TB, name string, labels ...string) float64 {
-	t.Helper()
+func (f *fixture) value(tb testing.TB, name string, labels ...string) float64 {
+	tb.Helper()
 	families, err := f.reg.Gather()
-	require.NoError(t, err)
+	require.NoError(tb, err)
 	for _, family := range families {
 		if family.GetName() != name {
 			continue

@@ -121,13 +121,13 @@ func TestMalformedFieldIsNamedAndItsValueIsNot(t *testing.T) {
 }
 
 // raw sends bytes as they are and returns the whole answer.
-func (f *fixture) raw(t testing.TB, request string) string {
-	t.Helper()
-	c := f.dial(t)
+func (f *fixture) raw(tb testing.TB, request string) string {
+	tb.Helper()
+	c := f.dial(tb)
 	_, err := io.WriteString(c, request)
-	require.NoError(t, err)
+	require.NoError(tb, err)
 	res, err := io.ReadAll(c)
-	require.NoError(t, err)
+	require.NoError(tb, err)
 	return string(res)
 }
 

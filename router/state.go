@@ -2,6 +2,8 @@ package router
 
 import (
 	"context"
+	"slices"
+	"sync"
 	"time"
 
 	"github.com/callmask/callmask/vn"
@@ -38,13 +40,17 @@ type budget struct {
 	deadline time.Time
 	done     chan struct{}
 	timer    *time.Timer
+
+	mu      sync.Mutex
+	expired bool
+	after   []*func()
 }
 
 var _ context.Context = (*budget)(nil)
 
 func newBudget() *budget {
 	b := &budget{done: make(chan struct{})}
-	b.timer = time.AfterFunc(time.Hour, func() { close(b.done) })
+	b.timer = time.AfterFunc(time.Hour, b.expire)
 	b.timer.Stop()
 	return b
 }
@@ -54,8 +60,27 @@ func (b *budget) start(d time.Duration) {
 	b.timer.Reset(d)
 }
 
-// stop ends the budget and tells whether it may be started again.
-func (b *budget) stop() bool { return b.timer.Stop() }
+// stop ends the budget and tells whether it may be started again: not when its time
+// ran out, nor when somebody still waits for that.
+func (b *budget) stop() bool {
+	if !b.timer.Stop() {
+		return false
+	}
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return len(b.after) == 0
+}
+
+func (b *budget) expire() {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.expired = true
+	close(b.done)
+	for _, f := range b.after {
+		go (*f)()
+	}
+	b.after = nil
+}
 
 // Deadline implements context.Context.
 func (b *budget) Deadline() (time.Time, bool) { return b.deadline, true }
@@ -75,3 +100,27 @@ func (b *budget) Err() error {
 
 // Value implements context.Context.
 func (*budget) Value(any) any { return nil }
+
+// AfterFunc runs f in a goroutine of its own when the time has run out, unless stop
+// was called before. Package context looks for this method: without it every context
+// derived from a budget would cost a goroutine.
+func (b *budget) AfterFunc(f func()) (stop func() bool) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.expired {
+		go f()
+		return func() bool { return false }
+	}
+	entry := &f
+	b.after = append(b.after, entry)
+	return func() bool {
+		b.mu.Lock()
+		defer b.mu.Unlock()
+		i := slices.Index(b.after, entry)
+		if i < 0 {
+			return false
+		}
+		b.after = slices.Delete(b.after, i, i+1)
+		return true
+	}
+}
