@@ -1,0 +1,163 @@
+package events_test
+
+import (
+	"errors"
+	"fmt"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/callmask/callmask/events"
+	"github.com/callmask/callmask/vn"
+)
+
+func assignedRecord(order, number string, end time.Time) events.Record {
+	return events.Record{
+		Kind: events.KindAssigned, VN: number, Pool: "jakarta", Carrier: "sim", Ref: "ref-1", OrderID: order,
+		ExpiresAt: end, Cooldown: 10 * time.Minute, KeyID: 7, Party: 1, Roles: []string{"customer", "agent"},
+		VNs: []string{vn2, number}, Tokens: [][]byte{{1, 2}, {3, 4}}, Sealed: [][]byte{{5, 6}, nil},
+	}
+}
+
+func TestAFreshLedgerHasSequenceZeroAndNoRecord(t *testing.T) {
+	t.Parallel()
+	b, _ := newBus(t)
+	seq, err := b.LedgerLastSeq(t.Context())
+	require.NoError(t, err)
+	require.Zero(t, seq)
+	rec, seq, err := b.LastRecord(t.Context(), 12025550150)
+	require.NoError(t, err)
+	require.Zero(t, seq)
+	require.Equal(t, events.Record{}, rec)
+}
+
+func TestLastRecordReturnsWhatWasRecordedLast(t *testing.T) {
+	t.Parallel()
+	b, srv := newBus(t)
+	end := time.Now().Add(time.Hour).UTC().Truncate(time.Millisecond)
+	want := assignedRecord("o-1", vn1, end)
+	seqs, err := b.Record(t.Context(), events.Record{Kind: events.KindOwned, VN: vn1, Pool: "jakarta", Carrier: "sim"}, want)
+	require.NoError(t, err)
+	require.Equal(t, []uint64{1, 2}, seqs, "records of one number are stored in their order")
+
+	got, seq, err := b.LastRecord(t.Context(), 12025550150)
+	require.NoError(t, err)
+	require.EqualValues(t, 2, seq)
+	require.Equal(t, want, got)
+
+	msg := last(t, client(t, srv), "LEDGER", "ledger.vn."+vn1)
+	require.Contains(t, string(msg.Data), `"cooldown":"10m0s"`)
+	require.EqualValues(t, 1, count(t, client(t, srv), "LEDGER"), "the ledger keeps the last record only")
+	seq, err = b.LedgerLastSeq(t.Context())
+	require.NoError(t, err)
+	require.EqualValues(t, 2, seq)
+}
+
+func TestALateRepeatDoesNotOverwriteWhatCameAfterIt(t *testing.T) {
+	t.Parallel()
+	b, _ := newBus(t)
+	assigned := assignedRecord("o-1", vn1, time.Now().Add(time.Hour))
+	released := events.Record{Kind: events.KindReleased, VN: vn1, OrderID: "o-1", Reason: "completed", EndedAt: time.Now()}
+	first, err := b.Record(t.Context(), assigned)
+	require.NoError(t, err)
+	_, err = b.Record(t.Context(), released)
+	require.NoError(t, err)
+	again, err := b.Record(t.Context(), assigned)
+	require.NoError(t, err)
+	require.Equal(t, first, again)
+	rec, _, err := b.LastRecord(t.Context(), 12025550150)
+	require.NoError(t, err)
+	require.Equal(t, events.KindReleased, rec.Kind)
+
+	prolonged := assigned
+	prolonged.OrderID, prolonged.ExpiresAt = "o-2", assigned.ExpiresAt.Add(time.Minute)
+	for _, r := range []events.Record{prolonged, {Kind: events.KindRetired, VN: vn1}, {Kind: events.KindOwned, VN: vn1}, {Kind: events.KindRetired, VN: vn1}} {
+		_, err = b.Record(t.Context(), r)
+		require.NoError(t, err)
+		rec, _, err = b.LastRecord(t.Context(), 12025550150)
+		require.NoError(t, err)
+		require.Equal(t, r.Kind, rec.Kind, "a number bought and left again is no repeat")
+	}
+}
+
+func TestRecordsOfManyCallersAreAllAcknowledged(t *testing.T) {
+	t.Parallel()
+	b, _ := newBus(t)
+	const callers, each, numbers = 16, 20, 4
+	var mu sync.Mutex
+	seen := make(map[uint64]bool)
+	var group sync.WaitGroup
+	for c := range callers {
+		group.Go(func() {
+			for i := range each {
+				recs := make([]events.Record, numbers)
+				for n := range recs {
+					recs[n] = assignedRecord(fmt.Sprintf("o-%d-%d", c, i), fmt.Sprintf("1202555%02d%02d", c, n+10), time.Now().Add(time.Hour))
+				}
+				seqs, err := b.Record(t.Context(), recs...)
+				if err != nil {
+					t.Error(err)
+					return
+				}
+				mu.Lock()
+				for _, s := range seqs {
+					seen[s] = true
+				}
+				mu.Unlock()
+			}
+		})
+	}
+	group.Wait()
+	require.Len(t, seen, callers*each*numbers)
+	require.False(t, seen[0])
+	got := make(map[string]string)
+	require.NoError(t, b.Records(t.Context(), func(rec events.Record, seq uint64) error {
+		require.True(t, seen[seq])
+		got[rec.VN] = rec.OrderID
+		return nil
+	}))
+	require.Len(t, got, callers*numbers)
+	require.Equal(t, "o-3-19", got["12025550310"])
+	stop := errors.New("stop")
+	require.ErrorIs(t, b.Records(t.Context(), func(events.Record, uint64) error { return stop }), stop)
+}
+
+func TestARecordWithoutANumberIsRefused(t *testing.T) {
+	t.Parallel()
+	b, _ := newBus(t)
+	for _, number := range []string{"", "*", ">", "+" + vn1, "1.2", "123"} {
+		_, err := b.Record(t.Context(), events.Record{Kind: events.KindOwned, VN: number})
+		var field *vn.FieldError
+		require.ErrorAs(t, err, &field, number)
+		require.Error(t, b.Intent(t.Context(), events.PurchaseIntent{VN: number}))
+	}
+	seqs, err := b.Record(t.Context())
+	require.NoError(t, err)
+	require.Empty(t, seqs)
+}
+
+func TestAnIntentIsOpenUntilItIsClosed(t *testing.T) {
+	t.Parallel()
+	b, _ := newBus(t)
+	open := func() []events.PurchaseIntent {
+		in, err := b.OpenIntents(t.Context())
+		require.NoError(t, err)
+		return in
+	}
+	require.Empty(t, open())
+	one := events.PurchaseIntent{VN: vn1, Pool: "jakarta", Carrier: "sim", At: time.Now().UTC().Truncate(time.Millisecond)}
+	two := one
+	two.VN = vn2
+	require.NoError(t, b.Intent(t.Context(), one))
+	require.NoError(t, b.Intent(t.Context(), two))
+	require.NoError(t, b.Intent(t.Context(), two))
+	require.Equal(t, []events.PurchaseIntent{one, two}, open())
+	require.NoError(t, b.CloseIntent(t.Context(), one, "bought"))
+	require.Equal(t, []events.PurchaseIntent{two}, open())
+	one.At = one.At.Add(time.Second) // the same number may be bought again later
+	require.NoError(t, b.Intent(t.Context(), one))
+	require.Equal(t, []events.PurchaseIntent{two, one}, open())
+	require.NoError(t, b.Records(t.Context(), func(events.Record, uint64) error { return errors.New("intents are no records") }))
+}

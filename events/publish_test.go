@@ -1,0 +1,225 @@
+package events_test
+
+import (
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/nats-io/nats.go/jetstream"
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/testutil"
+	"github.com/stretchr/testify/require"
+
+	"github.com/callmask/callmask/events"
+	"github.com/callmask/callmask/vn"
+)
+
+func TestPublishedEventsHaveTheDocumentedShapeAndAMessageID(t *testing.T) {
+	t.Parallel()
+	b, srv := newBus(t)
+	js := client(t, srv)
+	end := time.Date(2026, 3, 1, 14, 0, 0, 0, time.FixedZone("WIB", 7*3600))
+	for _, c := range []struct {
+		publish         func() error
+		stream, subject string
+		json, id        string
+	}{
+		{
+			func() error {
+				return b.Assigned(t.Context(), events.VNAssigned{
+					OrderID: "o-1", Pool: "jakarta", ExpiresAt: end,
+					Parties: []events.VNParty{{Role: "customer", VN: "+" + vn1}, {Role: "agent", VN: "+" + vn2}},
+				})
+			},
+			"VN", "vn.assigned",
+			`{"order_id":"o-1","pool":"jakarta","parties":[{"role":"customer","vn":"+12025550150"},{"role":"agent","vn":"+12025550151"}],"expires_at":"2026-03-01T07:00:00Z"}`,
+			"assigned:o-1:1772348400000",
+		},
+		{
+			func() error { return b.Released(t.Context(), events.VNReleased{OrderID: "o-1", Reason: "completed"}) },
+			"VN", "vn.released", `{"order_id":"o-1","reason":"completed"}`, "released:o-1",
+		},
+		{
+			func() error {
+				return b.Failed(t.Context(), events.VNFailed{OrderID: "o-2", Reason: events.FailedInvalid})
+			},
+			"VN", "vn.failed", `{"order_id":"o-2","reason":"invalid"}`, "failed:o-2:invalid",
+		},
+		{
+			func() error { return b.PoolLow(t.Context(), events.PoolLow{Pool: "jakarta", Free: 3, Target: 40}) },
+			"POOLS", "pools.low", `{"pool":"jakarta","free":3,"target":40}`, "low:jakarta:",
+		},
+	} {
+		require.NoError(t, c.publish(), c.subject)
+		msg := last(t, js, c.stream, c.subject)
+		require.NotNil(t, msg, c.subject)
+		require.JSONEq(t, c.json, string(msg.Data))
+		require.Contains(t, msg.Header.Get(jetstream.MsgIDHeader), c.id)
+	}
+}
+
+func TestARepeatedEventIsStoredOnce(t *testing.T) {
+	t.Parallel()
+	b, srv := newBus(t)
+	end := time.Now().Add(time.Hour)
+	a := events.VNAssigned{OrderID: "o-1", Pool: "p", ExpiresAt: end}
+	for range 3 {
+		require.NoError(t, b.Assigned(t.Context(), a))
+		require.NoError(t, b.Released(t.Context(), events.VNReleased{OrderID: "o-1", Reason: "completed"}))
+	}
+	a.ExpiresAt = end.Add(time.Minute) // a prolonged lease is news
+	require.NoError(t, b.Assigned(t.Context(), a))
+	require.EqualValues(t, 3, count(t, client(t, srv), "VN"))
+}
+
+func TestCallsAreStoredInTheBackgroundAndRepeatsOnce(t *testing.T) {
+	t.Parallel()
+	b, srv := newBus(t)
+	js := client(t, srv)
+	call := events.CallDecided{Carrier: "twilio", CallID: "CA1\r\nX: y", VN: "+" + vn1, OrderID: "o-1", Reason: "connected", At: time.Now(), TookUS: 412}
+	b.Decided(call)
+	b.Decided(call)
+	call.CallID = ""
+	b.Decided(call)
+	b.Decided(call) // without an id nothing is a repeat
+	require.Eventually(t, func() bool { return count(t, js, "CALLS") == 3 }, within, tick)
+	msg := last(t, js, "CALLS", "calls.decided")
+	require.NotEmpty(t, msg.Header.Get(jetstream.MsgIDHeader))
+	require.Equal(t, call.Reason, decode[events.CallDecided](t, msg.Data).Reason)
+}
+
+func TestCallsThatWaitAreFlushedAtClose(t *testing.T) {
+	t.Parallel()
+	b, srv := newBus(t)
+	for range 500 {
+		b.Decided(events.CallDecided{Carrier: "sim", Reason: "connected"})
+	}
+	b.Close()
+	require.EqualValues(t, 500, count(t, client(t, srv), "CALLS"))
+}
+
+func TestCallsAreDroppedAndCountedWhenTheQueueIsFullAndTheCallerNeverWaits(t *testing.T) {
+	t.Parallel()
+	reg := prometheus.NewRegistry()
+	b, srv := newBus(t, func(c *events.Config) { c.Registerer, c.CallsQueue, c.Timeout = reg, 10, time.Second })
+	srv.Stop(t)
+	require.Eventually(t, func() bool { return !b.Connected() }, within, tick)
+	start := time.Now()
+	for range 1000 {
+		b.Decided(events.CallDecided{Carrier: "sim", Reason: "connected"})
+	}
+	require.Less(t, time.Since(start), time.Second)
+	dropped := func() int {
+		return int(metric(t, reg, "callmask_events_calls_dropped_total"))
+	}
+	require.GreaterOrEqual(t, dropped(), 1000-11) // 10 in the queue, one in hand
+	srv.Start(t)
+	js := client(t, srv)
+	require.Eventually(t, func() bool { return int(count(t, js, "CALLS"))+dropped() == 1000 }, within, tick,
+		"every call is either stored or counted as dropped")
+	require.Positive(t, count(t, js, "CALLS"), "what waited goes out after the outage")
+}
+
+func metric(t *testing.T, reg *prometheus.Registry, name string) float64 {
+	t.Helper()
+	families, err := reg.Gather()
+	require.NoError(t, err)
+	for _, f := range families {
+		if f.GetName() == name {
+			m := f.GetMetric()[0]
+			return m.GetCounter().GetValue() + m.GetGauge().GetValue()
+		}
+	}
+	require.Fail(t, "no such metric", name)
+	return 0
+}
+
+func TestMetricsKeepToTheirNames(t *testing.T) {
+	t.Parallel()
+	reg := prometheus.NewRegistry()
+	_, srv := newBus(t, func(c *events.Config) { c.Registerer = reg })
+	problems, err := testutil.GatherAndLint(reg)
+	require.NoError(t, err)
+	require.Empty(t, problems)
+	require.InDelta(t, 1, metric(t, reg, "callmask_events_connected"), 0)
+	_, err = events.Connect(t.Context(), events.Config{URL: srv.URL, Registerer: reg})
+	require.ErrorContains(t, err, "registering the metrics")
+}
+
+func TestNothingIsBufferedWhileNATSIsAway(t *testing.T) {
+	t.Parallel()
+	b, srv := newBus(t, func(c *events.Config) { c.Timeout = 2 * time.Second })
+	require.NoError(t, b.Ping(t.Context()))
+	srv.Stop(t)
+	require.Eventually(t, func() bool { return !b.Connected() }, within, tick)
+	ctx := t.Context()
+	require.ErrorIs(t, b.Released(ctx, events.VNReleased{OrderID: "o-1"}), vn.ErrUnavailable)
+	_, err := b.Record(ctx, events.Record{Kind: events.KindOwned, VN: vn1})
+	require.ErrorIs(t, err, vn.ErrUnavailable)
+	_, _, err = b.LastRecord(ctx, 12025550150)
+	require.ErrorIs(t, err, vn.ErrUnavailable)
+	_, err = b.LedgerLastSeq(ctx)
+	require.ErrorIs(t, err, vn.ErrUnavailable)
+	_, err = b.OpenIntents(ctx)
+	require.ErrorIs(t, err, vn.ErrUnavailable)
+	require.ErrorIs(t, b.Ping(ctx), vn.ErrUnavailable)
+
+	srv.Start(t)
+	require.Eventually(t, func() bool { return b.Ping(ctx) == nil }, within, tick)
+	seq, err := b.LedgerLastSeq(ctx)
+	require.NoError(t, err)
+	require.Zero(t, seq, "what failed must not appear later")
+	require.Zero(t, count(t, client(t, srv), "VN"))
+}
+
+func TestAServerThatDoesNotAnswerIsUnavailable(t *testing.T) {
+	t.Parallel()
+	start := time.Now()
+	_, err := events.Connect(t.Context(), events.Config{URL: "nats://127.0.0.1:1", Timeout: 200 * time.Millisecond})
+	require.ErrorIs(t, err, vn.ErrUnavailable)
+	require.Less(t, time.Since(start), 5*time.Second)
+
+	b, err := events.Connect(t.Context(), events.Config{URL: "nats://127.0.0.1:1", Timeout: 200 * time.Millisecond, Lazy: true})
+	require.NoError(t, err)
+	require.ErrorIs(t, b.Ping(t.Context()), vn.ErrUnavailable)
+	b.Close()
+}
+
+func TestWrongSettingsAreNamed(t *testing.T) {
+	t.Parallel()
+	for want, cfg := range map[string]events.Config{
+		"nats url":              {},
+		"orders stream":         {URL: "x", OrdersStream: "a.b"},
+		"orders subject prefix": {URL: "x", OrdersPrefix: "shop.*"},
+		"nats replicas":         {URL: "x", Replicas: 2},
+		"nats timeout":          {URL: "x", Timeout: -1},
+	} {
+		_, err := events.Connect(t.Context(), cfg)
+		require.ErrorContains(t, err, want)
+	}
+}
+
+func TestDecodeSaysWhatIsWrongWithoutRepeatingIt(t *testing.T) {
+	t.Parallel()
+	for _, c := range []struct{ in, want string }{
+		{"", "message is empty"},
+		{" \n", "message is empty"},
+		{"hello " + real1, "message is not valid JSON"},
+		{`{"order_id":`, "message is not valid JSON"},
+		{`"` + real1 + `"`, "message is not a JSON object"},
+		{`{"order_id":12025550123}`, "order_id is not of JSON type string"},
+		{`{"order_id":"o","parties":{"customer":"` + real1 + `"}}`, "parties is not of JSON type array"},
+		{`{"parties":[{"role":"a","number":12025550123}]}`, "parties.number is not of JSON type string"},
+		{`{"order_id":"o"} {"order_id":"p"}`, "message goes on after its JSON object"},
+	} {
+		var o events.OrderAssigned
+		err := events.Decode([]byte(c.in), &o)
+		var field *vn.FieldError
+		require.ErrorAs(t, err, &field, c.in)
+		require.EqualError(t, err, c.want)
+		require.False(t, strings.Contains(err.Error(), "2025550123"))
+	}
+	var o events.OrderAssigned
+	require.NoError(t, events.Decode([]byte(`{"order_id":"o","later":1}`), &o))
+	require.Equal(t, "o", o.OrderID)
+}
