@@ -60,7 +60,11 @@ func promote(path string, settle time.Duration) error {
 	if err := await(path, settle, func(f *file) *entry { return f.inState(Next) }); err != nil {
 		return err
 	}
-	return edit(path, func(f *file) error {
+	return edit(path, promoted(settle))
+}
+
+func promoted(settle time.Duration) func(*file) error {
+	return func(f *file) error {
 		next, primary := f.inState(Next), f.inState(Primary)
 		if next == nil {
 			return errors.New("no key is next: add one first")
@@ -72,7 +76,7 @@ func promote(path string, settle time.Duration) error {
 		next.State, next.Since = Primary, now
 		primary.State, primary.Since = Previous, now
 		return nil
-	})
+	}
 }
 
 // Drop removes a key that is not the primary one from the file at path. What was
@@ -91,7 +95,11 @@ func drop(path string, id byte, settle time.Duration, refuse ...func() error) er
 	if err := await(path, settle, previous); err != nil {
 		return err
 	}
-	return edit(path, func(f *file) error {
+	return edit(path, dropped(id, settle, refuse))
+}
+
+func dropped(id byte, settle time.Duration, refuse []func() error) func(*file) error {
+	return func(f *file) error {
 		e := f.withID(id)
 		switch {
 		case e == nil:
@@ -108,7 +116,7 @@ func drop(path string, id byte, settle time.Duration, refuse ...func() error) er
 		}
 		f.Keys = slices.DeleteFunc(f.Keys, func(e entry) bool { return e.ID == int(id) })
 		return nil
-	})
+	}
 }
 
 // edit changes the keyset file at path under the lock. Nothing is written when

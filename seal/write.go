@@ -28,18 +28,18 @@ func locked(path string, edit func(path string) error) (err error) {
 		return fmt.Errorf("lock the keyset file: %w", err)
 	}
 	defer func() { err = errors.Join(err, lock.Close()) }() // closing unlocks
-	if err := flock(lock); err != nil {
+	if err := flock(lock, lockWait); err != nil {
 		return fmt.Errorf("lock the keyset file %s: %w", path, err)
 	}
 	return edit(path)
 }
 
-// flock locks the file, waiting lockWait for another process. The system call that
+// flock locks the file, waiting at most that long for another process. The system call that
 // waits by itself could wait for ever.
-func flock(lock *os.File) error {
+func flock(lock *os.File, most time.Duration) error {
 	tick := time.NewTicker(10 * time.Millisecond)
 	defer tick.Stop()
-	late := time.After(lockWait)
+	late := time.After(most)
 	for {
 		err := syscall.Flock(int(lock.Fd()), syscall.LOCK_EX|syscall.LOCK_NB)
 		if err == nil || !errors.Is(err, syscall.EWOULDBLOCK) && !errors.Is(err, syscall.EINTR) {
@@ -48,7 +48,7 @@ func flock(lock *os.File) error {
 		select {
 		case <-tick.C:
 		case <-late:
-			return fmt.Errorf("another process has been editing it for %s", lockWait)
+			return fmt.Errorf("another process has been editing it for %s", most)
 		}
 	}
 }

@@ -8,10 +8,12 @@ import (
 // Number is an E.164 telephone number without its plus sign (ITU-T E.164: at
 // most 15 digits, the first one not 0). The zero Number means "no number".
 //
-// A Number never prints itself in clear: every fmt verb, String and MarshalText
-// give the masked form, so that a real number cannot slip into a log, an error
-// or an event. Where the digits are really meant (an answer to a carrier, a VN in
-// an event) the caller says so with E164, AppendE164 or AppendDigits.
+// A Number does not print itself in clear: fmt's verbs, String and MarshalText give
+// the masked form, so that a real number cannot slip into a log, an error or an
+// event. fmt asks a type's methods nothing in three cases, which nobody may write:
+// %p, %w (go vet refuses both) and a Number in an unexported field of a struct that
+// is printed as a whole. Where the digits are really meant (an answer to a carrier, a
+// VN in an event) the caller says so with E164, AppendE164 or AppendDigits.
 type Number uint64
 
 // MinDigits and MaxDigits bound the length of a number, country code included.
@@ -77,8 +79,8 @@ func (n Number) String() string {
 	return "+" + d[:keep] + "•••" + d[len(d)-2:]
 }
 
-// Format implements fmt.Formatter so that no verb (not even %d or %x) prints a
-// number in clear.
+// Format implements fmt.Formatter so that %d, %x and all others fmt asks it about
+// print the masked form.
 func (n Number) Format(f fmt.State, _ rune) { _, _ = f.Write([]byte(n.String())) }
 
 // MarshalText gives the masked form: encoding/json and loggers go through it.
