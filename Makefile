@@ -1,0 +1,90 @@
+# callmask. `make help` lists what there is.
+SHELL := /bin/bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DEFAULT_GOAL := help
+MAKEFLAGS += --no-builtin-rules
+
+GOLANGCI_LINT_VERSION := v2.15.0
+DATA ?= ./data
+ARGS ?=
+PACKAGES ?= ./...
+BENCH ?= .
+BENCHTIME ?= 1x
+FUZZTIME ?= 10s
+# Packages tested at the same time: each may run servers of its own.
+TESTFLAGS ?= -timeout 8m
+
+.PHONY: help
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-9s %s\n", $$1, $$2}' Makefile
+
+.PHONY: run
+run: deps build ## install what is missing, build, start everything with a demo pool (DATA=./data, ARGS=flags of `callmask all`)
+	@exec bin/callmask all --demo --data-dir $(DATA) $(ARGS)
+
+.PHONY: demo
+demo: deps build ## play the whole story of a masked call in the terminal
+	@exec bin/callmask demo $(ARGS)
+
+.PHONY: test
+test: deps-test build vet lint verify alloc race ## everything: build, vet, lint, generated files, all tests; installs what it needs
+	@echo "test: everything passed"
+
+.PHONY: race
+race: deps-test ## all tests (fuzz seeds included) with the race detector, in random order (PACKAGES=./...)
+	go test -race -shuffle=on $(TESTFLAGS) $(PACKAGES)
+
+.PHONY: alloc
+alloc: deps ## the allocation tests, which the race detector would falsify
+	@files=$$(git grep -l '^//go:build !race' -- '*_test.go'); \
+	names=$$(sed -n 's/^func \(Test[A-Za-z0-9_]*\)(.*/\1/p' $$files | paste -sd '|' -); \
+	echo "go test -run '^($$names)\$$'"; \
+	go test -count=1 -run "^($$names)\$$" $$(dirname $$files | sort -u | sed 's|^|./|')
+
+.PHONY: fuzz
+fuzz: ## fuzz every fuzz target for FUZZTIME=10s each (the tests only run their seeds)
+	@git grep -n '^func Fuzz' -- '*_test.go' | sed -E 's|^(.*)/[^/]*:[0-9]+:func (Fuzz[A-Za-z0-9_]*).*|\1 \2|' | \
+	while read -r dir name; do go test -run '^$$' -fuzz "^$$name\$$" -fuzztime $(FUZZTIME) ./$$dir; done
+
+.PHONY: vet
+vet:
+	go vet ./...
+
+.PHONY: lint
+lint: deps-test ## golangci-lint (import rules included) and luacheck
+	@linter=$$(.ci/tools $(GOLANGCI_LINT_VERSION)); echo "golangci-lint run"; "$$linter" run
+	luacheck --quiet scripts
+
+.PHONY: fmt
+fmt: ## format the Go files as the linter wants them
+	@linter=$$(.ci/tools $(GOLANGCI_LINT_VERSION)); "$$linter" fmt
+
+.PHONY: verify
+verify: ## generated files, go.mod and go.sum are up to date
+	.ci/verify
+
+.PHONY: bench
+bench: ## run the Go benchmarks (BENCH=regexp, BENCHTIME=1x); a load harness for whole calls does not exist yet
+	go test -run '^$$' -bench '$(BENCH)' -benchmem -benchtime $(BENCHTIME) $(PACKAGES)
+
+.PHONY: ci
+ci: ## what CI runs
+	.ci/run
+
+.PHONY: build
+build: ## build bin/callmask
+	go build -trimpath -o bin/callmask ./cmd/callmask
+
+.PHONY: deps
+deps: ## install redis-server if it is missing
+	@command -v go >/dev/null || { echo "callmask needs Go: https://go.dev/dl" >&2; exit 1; }
+	@.ci/install redis-server
+
+.PHONY: deps-test
+deps-test: ## install what the tests and linters need: redis-server, luacheck, gcc
+	@command -v go >/dev/null || { echo "callmask needs Go: https://go.dev/dl" >&2; exit 1; }
+	@.ci/install redis-server luacheck gcc
+
+.PHONY: tools
+tools: ## build the pinned linter, once
+	@.ci/tools $(GOLANGCI_LINT_VERSION)
