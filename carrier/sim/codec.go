@@ -6,6 +6,7 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
+	"errors"
 	"io"
 	"net/http"
 	"strconv"
@@ -194,7 +195,7 @@ next:
 	if _, err := dec.Token(); err != nil {
 		return w, broken
 	}
-	if _, err := dec.Token(); err != io.EOF { //nolint:errorlint // Decoder.Token returns io.EOF itself
+	if _, err := dec.Token(); !errors.Is(err, io.EOF) {
 		return w, broken
 	}
 	for i := range fields {

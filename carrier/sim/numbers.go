@@ -28,8 +28,8 @@ type NumbersConfig struct {
 	Timeout time.Duration // of each request; 0 means 10 s
 }
 
-// Numbers is the client of the simulated carrier's number API. It never repeats a
-// request by itself. Errors: *carrier.APIError when the carrier said no, another one
+// Numbers is the client of the simulated carrier's number API. It repeats nothing that
+// changes something (net/http may repeat a read on a connection that was dropped). Errors: *carrier.APIError when the carrier said no, another one
 // when it could not be asked or understood. It is safe for concurrent use.
 type Numbers struct {
 	base    string
@@ -108,7 +108,7 @@ func purchaseError(err error) error {
 		return fmt.Errorf("%w (%w)", carrier.ErrUnknownOutcome, err)
 	case api.Status == http.StatusConflict && api.Code == codeNotAvailable:
 		return fmt.Errorf("%w (%w)", carrier.ErrNotAvailable, err)
-	case api.Status >= http.StatusInternalServerError || api.Status == http.StatusRequestTimeout || api.Status < http.StatusBadRequest:
+	case api.Status >= http.StatusInternalServerError || api.Status == http.StatusRequestTimeout:
 		return fmt.Errorf("%w (%w)", carrier.ErrUnknownOutcome, err)
 	}
 	return err
@@ -187,7 +187,7 @@ func (e *notSentError) Error() string { return e.err.Error() }
 func (e *notSentError) Unwrap() error { return e.err }
 
 // do makes one request within the time-out and decodes the answer into into, unless
-// it is nil. Another status than want gives a *carrier.APIError.
+// it is nil. A status from 400 on gives a *carrier.APIError.
 func (n *Numbers) do(ctx context.Context, method, path string, body any, want int, into any) error {
 	ctx, cancel := context.WithTimeout(ctx, n.timeout)
 	defer cancel()
@@ -223,8 +223,11 @@ func (n *Numbers) do(ctx context.Context, method, path string, body any, want in
 	if err != nil {
 		return fmt.Errorf("read the carrier's answer: %w", err)
 	}
-	if resp.StatusCode != want {
+	if resp.StatusCode >= http.StatusBadRequest {
 		return apiError(resp, answer)
+	}
+	if resp.StatusCode != want {
+		return fmt.Errorf("the carrier answered HTTP %d where %d was expected", resp.StatusCode, want)
 	}
 	if into == nil {
 		return nil

@@ -249,11 +249,12 @@ func (s *Server) Run(ctx context.Context) error {
 	s.stop.Do(func() { close(s.stopping) })
 	grace, cancel := context.WithTimeout(context.WithoutCancel(ctx), 5*time.Second)
 	defer cancel()
-	if err := srv.Shutdown(grace); err != nil {
-		err = errors.Join(err, srv.Close())
-		<-served
-		return fmt.Errorf("sim: stop: %w", err)
+	err := srv.Shutdown(grace)
+	if err != nil {
+		err = fmt.Errorf("sim: stop: %w", errors.Join(err, srv.Close()))
 	}
-	<-served
-	return nil
+	if ended := <-served; !errors.Is(ended, http.ErrServerClosed) {
+		err = errors.Join(err, fmt.Errorf("sim: serve: %w", ended))
+	}
+	return err
 }

@@ -17,10 +17,10 @@ import (
 
 const token = "s3cret-token"
 
-func codec(t testing.TB, tokens ...string) *Codec {
-	t.Helper()
+func codec(tb testing.TB, tokens ...string) *Codec {
+	tb.Helper()
 	c, err := New(Config{Tokens: append([]string{token}, tokens...)})
-	require.NoError(t, err)
+	require.NoError(tb, err)
 	return c
 }
 
@@ -129,7 +129,8 @@ func TestAnswersHaveExactlyTheContractsShape(t *testing.T) {
 		want   string
 	}{
 		{
-			vn.Decision{Destination: 447700900123, CallerID: 12025550102, OrderID: []byte("order-1"), RingTimeout: 30 * time.Second, MaxDuration: time.Hour}, 200,
+			vn.Decision{Destination: 447700900123, CallerID: 12025550102, OrderID: []byte("order-1"), RingTimeout: 30 * time.Second, MaxDuration: time.Hour},
+			200,
 			`{"action":"connect","destination":"+447700900123","caller_id":"+12025550102","order_id":"order-1","ring_timeout_s":30,"max_duration_s":3600}`,
 		},
 		{vn.Decision{Reason: vn.NumberNotAssigned}, 200, `{"action":"reject","reason":"number_not_assigned","sip_code":404,"sip_reason":"Not Found"}`},

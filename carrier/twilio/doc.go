@@ -5,6 +5,6 @@
 //	vn.Decision ──AppendAnswer──▶ <Response><Dial callerId="VN"><Number>real</Number></Dial></Response>
 //	                            | <Response><Reject/></Response> | 503: Twilio uses its fallback URL
 //
-// Twilio signs no time, so a recorded request can be played again by who can read the
-// connection; it changes nothing, because deciding a call is a pure read.
+// Twilio signs no time: whoever can read a request on its way could send it again. The
+// webhook's address must therefore be https where it leaves the operator's machines.
 package twilio

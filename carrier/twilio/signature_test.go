@@ -3,6 +3,7 @@ package twilio
 import (
 	"bytes"
 	"encoding/json"
+	"fmt"
 	"net/url"
 	"os"
 	"strings"
@@ -33,7 +34,7 @@ func (v *vector) values() url.Values {
 			values.Add(key, value)
 		case []any:
 			for _, one := range value {
-				values.Add(key, one.(string))
+				values.Add(key, fmt.Sprint(one))
 			}
 		}
 	}
