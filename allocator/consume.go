@@ -24,8 +24,7 @@ const (
 const DeadContext = "callmask dead letter orders"
 
 const (
-	maxDeliver = 8
-	maxWaiting = 50_000 // orders that wait for a free VN before the consumer pauses
+	maxWaiting = 10_000 // orders that wait for a free VN before the consumer pauses
 
 	// A waiting event comes again after half the time it has waited already, within
 	// these bounds: soon at first, and not all the time when the wait is long.
@@ -36,7 +35,7 @@ const (
 // consume handles order events until ctx ends.
 func (a *Allocator) consume(ctx context.Context) error {
 	base := events.Consumer{
-		Stream: a.bus.OrdersStream(), MaxDeliver: maxDeliver, MaxWaiting: maxWaiting,
+		Stream: a.bus.OrdersStream(), MaxWaiting: maxWaiting,
 		Workers: a.config.Workers, Timeout: a.config.Timeout,
 		Dead: func(data []byte) ([]byte, error) { return a.keys.Primary().SealBytes(data, []byte(DeadContext)) },
 	}
@@ -94,11 +93,11 @@ func (a *Allocator) onAssigned(ctx context.Context, m events.Message) events.Res
 	case errors.Is(err, vn.ErrOrderEnded):
 		return events.Done() // it came late, or again
 	case errors.Is(err, vn.ErrPoolExhausted):
-		left := time.Until(m.Published.Add(a.pools[order.Pool].AssignWait))
-		if left <= 0 {
+		delay := waitWithin(m, a.pools[order.Pool].AssignWait)
+		if delay <= 0 {
 			return a.fail(ctx, m, id, events.FailedPoolExhausted, err)
 		}
-		return events.Wait(min(left, waited(m)))
+		return events.Wait(delay)
 	}
 	return later(m, err)
 }
@@ -131,13 +130,20 @@ func (a *Allocator) fail(ctx context.Context, m events.Message, id, reason strin
 // that a few more deliveries may get over.
 func later(m events.Message, err error) events.Result {
 	if errors.Is(err, vn.ErrCold) || away(err) {
-		return events.Wait(waited(m))
+		return events.Wait(wait(m))
 	}
 	return events.Retry(err)
 }
 
-func waited(m events.Message) time.Duration {
+// wait is for how long to hold the message back, by how long it has waited so far.
+func wait(m events.Message) time.Duration {
 	return min(max(time.Since(m.Published)/2, waitLeast), waitMost)
+}
+
+// waitWithin is wait, but no longer than until most after the message was
+// published: 0 or less when that is past.
+func waitWithin(m events.Message, most time.Duration) time.Duration {
+	return min(wait(m), time.Until(m.Published.Add(most)))
 }
 
 // away tells whether err says that Redis or NATS did not answer in time.
