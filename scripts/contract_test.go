@@ -96,7 +96,7 @@ func sampleArgs(t *testing.T) map[string]struct {
 	sealed := [][]seal.Sealed{make([]seal.Sealed, 2), make([]seal.Sealed, 2)}
 	keys, args := allocateArgs(p, request, 1, "customer,agent", tokens, sealed)
 	put("allocate", keys, args[:len(args)-2]) // the two packed bindings are described in words
-	keys, args = settleArgs(p, "o-1", vn.Active, time.Now(), []uint64{1})
+	keys, args = settleArgs(p, "o-1", vn.Active, time.Now(), []vn.Number{12025550103}, []uint64{1})
 	put("settle", keys, args)
 	keys, args = releaseArgs(p, "o-1", vn.Completed, time.Hour)
 	put("release", keys, args)

@@ -38,6 +38,12 @@ var (
 	twilio = Carrier{Name: "twilio", ID: 9}
 )
 
+// tester is what testing.TB and rapid.T share.
+type tester interface {
+	require.TestingT
+	Helper()
+}
+
 // fixture is a Store on a Redis of its own with a clock that only the test moves.
 type fixture struct {
 	*Store
@@ -64,7 +70,7 @@ func newFixture(t testing.TB, client redis.UniversalClient) *fixture {
 
 // set puts the virtual clock to now and ends the keys whose time has come, as Redis
 // does by itself in real time.
-func (f *fixture) set(t testing.TB, now time.Time) {
+func (f *fixture) set(t tester, now time.Time) {
 	t.Helper()
 	ctx := context.Background()
 	f.now = now
@@ -80,7 +86,7 @@ func (f *fixture) set(t testing.TB, now time.Time) {
 
 func (f *fixture) advance(t testing.TB, d time.Duration) { t.Helper(); f.set(t, f.now.Add(d)) }
 
-func (f *fixture) allKeys(t testing.TB) []string {
+func (f *fixture) allKeys(t tester) []string {
 	t.Helper()
 	var keys []string
 	scan := func(ctx context.Context, node *redis.Client) error {
@@ -105,7 +111,7 @@ func (f *fixture) allKeys(t testing.TB) []string {
 	return keys
 }
 
-func masters(t testing.TB, cluster *redis.ClusterClient) []*redis.Client {
+func masters(t tester, cluster *redis.ClusterClient) []*redis.Client {
 	t.Helper()
 	nodes := make(chan *redis.Client, 16)
 	require.NoError(t, cluster.ForEachMaster(context.Background(), func(_ context.Context, c *redis.Client) error {

@@ -177,27 +177,42 @@ func (s *Store) replayed(r *AllocateRequest, answer reply) (Allocation, error) {
 // sequence per party, and that the apps were told. Where the order has moved on since
 // (extended, ended) only the fences are kept, and what followed is settled on its own.
 func (s *Store) SettleAssigned(ctx context.Context, a *Allocation, fences []uint64) error {
-	return s.settle(ctx, a.Assignment.OrderID, vn.Active, a.Assignment.ExpiresAt, fences)
+	numbers := make([]vn.Number, len(a.Numbers))
+	for i, n := range a.Numbers {
+		numbers[i] = n.VN
+	}
+	return s.settle(ctx, a.Assignment.OrderID, vn.Active, a.Assignment.ExpiresAt, numbers, fences)
 }
 
 // SettleReleased notes that the ledger holds the `released` (or `retired`) records of
 // an ended order, one sequence per number: its VNs rest until its end + cool-down only.
 func (s *Store) SettleReleased(ctx context.Context, r *Release, fences []uint64) error {
-	return s.settle(ctx, r.OrderID, vn.Ended, r.EndedAt, fences)
+	numbers := make([]vn.Number, len(r.Numbers))
+	for i, n := range r.Numbers {
+		numbers[i] = n.VN
+	}
+	return s.settle(ctx, r.OrderID, vn.Ended, r.EndedAt, numbers, fences)
 }
 
-func (s *Store) settle(ctx context.Context, id string, state vn.State, end time.Time, fences []uint64) error {
-	keys, args := settleArgs(s.layout.ofOrder(id), id, state, end, fences)
+func (s *Store) settle(
+	ctx context.Context, id string, state vn.State, end time.Time, numbers []vn.Number, fences []uint64,
+) error {
+	if len(numbers) != len(fences) {
+		return fmt.Errorf("settle: %d fences for %d numbers", len(fences), len(numbers))
+	}
+	keys, args := settleArgs(s.layout.ofOrder(id), id, state, end, numbers, fences)
 	if _, err := s.run(ctx, s.scripts.settle, keys, args); err != nil {
 		return fmt.Errorf("settle: %w", err)
 	}
 	return nil
 }
 
-func settleArgs(p, id string, state vn.State, end time.Time, fences []uint64) (keys []string, args []any) {
+func settleArgs(
+	p, id string, state vn.State, end time.Time, numbers []vn.Number, fences []uint64,
+) (keys []string, args []any) {
 	args = []any{id, string(state), strconv.FormatInt(end.UnixMilli(), 10)}
-	for _, f := range fences {
-		args = append(args, strconv.FormatUint(f, 10))
+	for i, f := range fences {
+		args = append(args, numbers[i].Digits(), strconv.FormatUint(f, 10))
 	}
 	return []string{guardKey(p), metaKey(p), orderKey(p, id), leasesKey(p), inventoryKey(p)}, args
 }

@@ -9,7 +9,8 @@
 -- ARGV[1] id         the order's id
 -- ARGV[2] state      active or ended: what the records say
 -- ARGV[3] end        the `end` that they say, ms
--- ARGV[4+] fence     sequence of each VN's record, in the order of the order's `numbers`
+-- ARGV[4+] number    each VN, as the order's `numbers` has them, then
+-- ARGV[5+] fence     sequence of its record: a pair for each VN
 -- TOUCHES {t}:cooling:<pool>:<carrier> of the order's pool and carrier
 -- RETURNS {1 SETTLED}
 -- RETURNS {2 STALE}: the order has moved on (extended, ended, gone); only the fences were kept
@@ -18,8 +19,8 @@
 local _, meta, key, leases, inventory = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5]
 local id, state, at = ARGV[1], ARGV[2], ARGV[3]
 local order, fences = load_order(key), {}
-for number in string.gmatch(order.numbers or '', '%d+') do
-  local fence = ARGV[4 + #fences]
+for i = 4, #ARGV, 2 do
+  local number, fence = ARGV[i], ARGV[i + 1]
   fences[#fences + 1] = fence
   local entry = redis.call('HGET', inventory, number)
   local head, known, tail = string.match(entry or '', '^(%S+ %S+ )(%d+)( .*)$')
@@ -28,6 +29,7 @@ for number in string.gmatch(order.numbers or '', '%d+') do
   end
 end
 if order.state ~= state or order['end'] ~= at then return {2} end
+if order.settled == '1' then return {1} end
 redis.call('HSET', key, 'settled', '1', 'fences', table.concat(fences, ','))
 if state == 'active' then return {1} end
 
