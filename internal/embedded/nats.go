@@ -206,11 +206,20 @@ type natsLogger struct {
 	fatal atomic.Pointer[string]
 }
 
+// Noticef goes to debug: it is the server's start-up text.
 func (l *natsLogger) Noticef(format string, v ...any) { l.log.Debug().Msgf(format, v...) }
-func (l *natsLogger) Warnf(format string, v ...any)   { l.log.Warn().Msgf(format, v...) }
-func (l *natsLogger) Errorf(format string, v ...any)  { l.log.Error().Msgf(format, v...) }
-func (l *natsLogger) Debugf(string, ...any)           {}
-func (l *natsLogger) Tracef(string, ...any)           {}
+
+// Warnf logs a warning.
+func (l *natsLogger) Warnf(format string, v ...any) { l.log.Warn().Msgf(format, v...) }
+
+// Errorf logs an error.
+func (l *natsLogger) Errorf(format string, v ...any) { l.log.Error().Msgf(format, v...) }
+
+// Debugf logs nothing.
+func (l *natsLogger) Debugf(string, ...any) {}
+
+// Tracef logs nothing: traces hold what clients sent.
+func (l *natsLogger) Tracef(string, ...any) {}
 
 // Fatalf does not end the process: what the server cannot start without is
 // returned as StartNATS's error.
