@@ -5,6 +5,8 @@ import (
 	"errors"
 	"regexp"
 	"slices"
+	"strconv"
+	"strings"
 	"testing"
 	"time"
 
@@ -52,71 +54,86 @@ func TestStepsComeInTheirOrder(t *testing.T) {
 
 // A process may die before or after each step took effect. The event comes again,
 // and in the end the order has one assignment, announced once and settled.
-func TestACrashAtAnyStepIsHealedByTheSameEventAgain(t *testing.T) {
+func TestACrashAtAnyStepOfAnAssignmentIsHealedByTheSameEventAgain(t *testing.T) {
 	t.Parallel()
+	w := newWorld(t, 32)
+	eachCrash(t, assignSteps, func(id, when, step string, fault error) {
+		m := message("assigned", strings.Replace(assignedEvent, "o-1", id, 1))
+		w.trace.failOnce(when, step, fault)
+		first := w.onAssigned(t.Context(), m)
+		require.NotEqual(t, events.Done(), first, "it must not be acknowledged")
+		require.Equal(t, errors.Is(fault, errFault), first.Err() != nil, "only a fault of ours counts as a failed delivery")
+		require.Equal(t, events.Done(), w.onAssigned(t.Context(), m))
+		w.oneAssignment(t, id)
+		w.trace.take() // settled: the event again does nothing
+		require.Equal(t, events.Done(), w.onAssigned(t.Context(), m))
+		require.Equal(t, []string{"allocate"}, w.trace.take())
+		w.oneAssignment(t, id)
+	})
+	require.Equal(t, PoolStock{Name: "jakarta", Leased: 32, Total: 32}, w.stock(t))
+}
+
+func TestACrashAtAnyStepOfAnEndIsHealedByTheSameEventAgain(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, 32)
+	eachCrash(t, endSteps, func(id, when, step string, fault error) {
+		_, _, err := w.Assign(t.Context(), order(id))
+		require.NoError(t, err)
+		m := message("completed", `{"order_id":"`+id+`"}`)
+		w.trace.failOnce(when, step, fault)
+		require.NotEqual(t, events.Done(), w.onEnded(t.Context(), m))
+		require.Equal(t, events.Done(), w.onEnded(t.Context(), m))
+		require.Equal(t, events.VNReleased{OrderID: id, Reason: "completed"}, w.bus.released[len(w.bus.released)-1])
+		w.trace.take()
+		require.Equal(t, events.Done(), w.onEnded(t.Context(), m))
+		require.Equal(t, []string{"release"}, w.trace.take())
+	})
+	require.Len(t, w.bus.released, 16)
+	s := w.stock(t)
+	require.Equal(t, []int{0, 32, 32}, []int{s.Leased, s.Total, s.Free + s.Cooling})
+	for _, rec := range w.bus.last {
+		require.NotEqual(t, events.KindAssigned, rec.Kind)
+	}
+}
+
+func eachCrash(t *testing.T, steps []string, try func(id, when, step string, fault error)) {
+	t.Helper()
+	n := 0
 	for _, when := range []string{"before", "after"} {
 		for _, fault := range []error{errFault, vn.ErrUnavailable} {
-			for _, step := range assignSteps {
-				t.Run("assigned/"+when+" "+step+"/"+fault.Error()[:7], func(t *testing.T) {
-					t.Parallel()
-					w := newWorld(t, 6)
-					w.trace.failOnce(when, step, fault)
-					first := w.onAssigned(t.Context(), message("assigned", assignedEvent))
-					require.NotEqual(t, events.Done(), first, "it must not be acknowledged")
-					require.Equal(t, errors.Is(fault, errFault), first.Err() != nil, "only a fault of ours counts as a failed delivery")
-					require.Equal(t, events.Done(), w.onAssigned(t.Context(), message("assigned", assignedEvent)))
-					w.oneAssignment(t)
-
-					w.trace.take() // settled: the event again does nothing
-					require.Equal(t, events.Done(), w.onAssigned(t.Context(), message("assigned", assignedEvent)))
-					require.Equal(t, []string{"allocate"}, w.trace.take())
-					w.oneAssignment(t)
-				})
-			}
-			for _, step := range endSteps {
-				t.Run("completed/"+when+" "+step+"/"+fault.Error()[:7], func(t *testing.T) {
-					t.Parallel()
-					w := newWorld(t, 6)
-					require.Equal(t, events.Done(), w.onAssigned(t.Context(), message("assigned", assignedEvent)))
-					w.trace.failOnce(when, step, fault)
-					completed := message("completed", `{"order_id":"o-1"}`)
-					require.NotEqual(t, events.Done(), w.onEnded(t.Context(), completed))
-					require.Equal(t, events.Done(), w.onEnded(t.Context(), completed))
-					require.Equal(t, []events.VNReleased{{OrderID: "o-1", Reason: "completed"}}, w.bus.released)
-
-					w.trace.take()
-					require.Equal(t, events.Done(), w.onEnded(t.Context(), completed))
-					require.Equal(t, []string{"release"}, w.trace.take())
-					s := w.stock(t)
-					require.Equal(t, 0, s.Leased)
-					require.Equal(t, 6, s.Total)
-					require.Equal(t, 6, s.Free+s.Cooling)
-				})
+			for _, step := range steps {
+				n++
+				t.Logf("%s %s: %v", when, step, fault)
+				try("o-"+strconv.Itoa(n), when, step, fault)
 			}
 		}
 	}
 }
 
-// oneAssignment holds order o-1 in Redis, ledger and announcements against each other.
-func (w *world) oneAssignment(t *testing.T) {
+// oneAssignment holds an order in Redis, ledger and announcements against each other.
+func (w *world) oneAssignment(t *testing.T, id string) {
 	t.Helper()
-	o, err := w.Order(t.Context(), "o-1")
+	o, err := w.Order(t.Context(), id)
 	require.NoError(t, err)
-	require.Len(t, w.bus.assigned, 1)
+	var announced []events.VNAssigned
+	for _, e := range w.bus.assigned {
+		if e.OrderID == id {
+			announced = append(announced, e)
+		}
+	}
+	require.Len(t, announced, 1)
 	require.Len(t, o.Parties, 2)
 	for i, p := range o.Parties {
-		require.Equal(t, events.VNParty{Role: p.Role, VN: p.VN.E164()}, w.bus.assigned[0].Parties[i])
+		require.Equal(t, events.VNParty{Role: p.Role, VN: p.VN.E164()}, announced[0].Parties[i])
 		rec := w.bus.last[p.VN.Digits()]
 		require.Equal(t, events.KindAssigned, rec.Kind)
-		require.Equal(t, "o-1", rec.OrderID)
+		require.Equal(t, id, rec.OrderID)
 		require.True(t, o.ExpiresAt.Equal(rec.ExpiresAt))
 		inv, err := w.real.Inventory(t.Context(), p.VN)
 		require.NoError(t, err)
 		require.Equal(t, w.bus.seqs[p.VN.Digits()], inv.Fence, "the fence is the record's sequence")
 		require.Equal(t, inv.Ref, rec.Ref)
 	}
-	s := w.stock(t)
-	require.Equal(t, PoolStock{Name: "jakarta", Free: 4, Leased: 2, Total: 6}, s)
 }
 
 // What the ledger holds of an order must open with the keyset, and give the numbers.
