@@ -91,6 +91,8 @@ type Bus struct {
 
 	mu        sync.Mutex
 	consumers map[*consumption]struct{}
+	link      context.Context // ends when the connection is lost: no answer will come then
+	linkLost  context.CancelFunc
 }
 
 // Connect connects to NATS and keeps reconnecting for as long as the Bus lives.
@@ -102,6 +104,7 @@ func Connect(ctx context.Context, cfg Config) (*Bus, error) {
 		return nil, err
 	}
 	b := &Bus{cfg: cfg, log: cfg.Logger, consumers: make(map[*consumption]struct{})}
+	b.link, b.linkLost = context.WithCancel(context.Background())
 	if b.metrics, err = newMetrics(cfg.Registerer); err != nil {
 		return nil, err
 	}
@@ -147,6 +150,7 @@ func (b *Bus) dial(ctx context.Context) error {
 		}),
 		nats.DisconnectErrHandler(func(_ *nats.Conn, err error) {
 			b.metrics.connected.Set(0)
+			b.dropRequests()
 			b.log.Warn().Err(err).Msg("nats connection lost; reconnecting")
 		}),
 		nats.ReconnectErrHandler(func(_ *nats.Conn, err error) {
@@ -208,6 +212,9 @@ func offer[T any](ch chan T, v T) {
 func (b *Bus) Close() {
 	b.calls.close()
 	b.nc.Close()
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.linkLost()
 }
 
 // OrderSubject returns the subject of an incoming event, such as EventAssigned.
@@ -219,8 +226,25 @@ func (b *Bus) OrdersStream() string { return b.cfg.OrdersStream }
 // Connected tells whether there is a connection at this moment.
 func (b *Bus) Connected() bool { return b.nc.IsConnected() }
 
+// deadline bounds a request by Config.Timeout and by the life of the connection it
+// is sent on.
 func (b *Bus) deadline(ctx context.Context) (context.Context, context.CancelFunc) {
-	return context.WithTimeout(ctx, b.cfg.Timeout)
+	ctx, cancel := context.WithTimeout(ctx, b.cfg.Timeout)
+	b.mu.Lock()
+	stop := context.AfterFunc(b.link, cancel)
+	b.mu.Unlock()
+	return ctx, func() {
+		stop()
+		cancel()
+	}
+}
+
+// dropRequests ends the requests that were sent on a connection now lost.
+func (b *Bus) dropRequests() {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.linkLost()
+	b.link, b.linkLost = context.WithCancel(context.Background())
 }
 
 // failed wraps an error of NATS and marks with vn.ErrUnavailable those that mean

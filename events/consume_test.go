@@ -379,8 +379,8 @@ func TestConsumeFinishesWhatIsInFlightAndHandsBackTheRest(t *testing.T) {
 	receive(t, started, "the second handler")
 	cancel()
 	select {
-	case <-ended:
-		require.Fail(t, "Consume ended before its handlers")
+	case err := <-ended:
+		require.Fail(t, "Consume ended before its handlers", err)
 	case <-time.After(50 * time.Millisecond):
 	}
 	close(finish)

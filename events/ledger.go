@@ -185,7 +185,7 @@ func (b *Bus) readAll(ctx context.Context, stream, subject string, each func(jet
 	}()
 	for left := cons.CachedInfo().NumPending; left > 0; {
 		fetch, cancel := b.deadline(ctx)
-		batch, err := cons.Fetch(int(min(left, 500)), jetstream.FetchContext(fetch)) //nolint:gosec // at most 500
+		batch, err := cons.Fetch(int(min(left, 500)), jetstream.FetchContext(fetch))
 		if err != nil {
 			cancel()
 			return failed(doing, err)

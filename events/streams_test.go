@@ -103,7 +103,8 @@ func TestAStreamThatDoesNotFitIsAClearError(t *testing.T) {
 			"does not capture shopping.placed",
 		},
 		"the subjects are another stream's": {
-			jetstream.StreamConfig{Name: "SHOP", Subjects: []string{"orders.>"}}, nil,
+			jetstream.StreamConfig{Name: "SHOP", Subjects: []string{"orders.>"}},
+			nil,
 			"stream ORDERS: the subjects orders.> belong to a stream of another name",
 		},
 		"a ledger that keeps more": {

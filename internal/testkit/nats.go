@@ -20,44 +20,44 @@ type NATSServer struct {
 }
 
 // NATS starts a JetStream server and stops it when the test has ended.
-func NATS(t testing.TB) *NATSServer {
-	t.Helper()
-	s := &NATSServer{Dir: t.TempDir()}
-	s.start(t, "127.0.0.1:0")
-	t.Cleanup(func() { s.Stop(t) })
+func NATS(tb testing.TB) *NATSServer {
+	tb.Helper()
+	s := &NATSServer{Dir: tb.TempDir()}
+	s.start(tb, "127.0.0.1:0")
+	tb.Cleanup(func() { s.Stop(tb) })
 	return s
 }
 
 // Restart stops the server and starts it again with the same store and port.
-func (s *NATSServer) Restart(t testing.TB) {
-	t.Helper()
-	s.Stop(t)
-	s.Start(t)
+func (s *NATSServer) Restart(tb testing.TB) {
+	tb.Helper()
+	s.Stop(tb)
+	s.Start(tb)
 }
 
 // Stop stops the server; a second call does nothing.
-func (s *NATSServer) Stop(t testing.TB) {
-	t.Helper()
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(t.Context()), startTimeout)
+func (s *NATSServer) Stop(tb testing.TB) {
+	tb.Helper()
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(tb.Context()), startTimeout)
 	defer cancel()
 	if err := s.srv.Stop(ctx); err != nil {
-		t.Error(err)
+		tb.Error(err)
 	}
 }
 
 // Start starts a stopped server again with the same store and port.
-func (s *NATSServer) Start(t testing.TB) {
-	t.Helper()
-	s.start(t, strings.TrimPrefix(s.URL, "nats://"))
+func (s *NATSServer) Start(tb testing.TB) {
+	tb.Helper()
+	s.start(tb, strings.TrimPrefix(s.URL, "nats://"))
 }
 
-func (s *NATSServer) start(t testing.TB, addr string) {
-	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), startTimeout)
+func (s *NATSServer) start(tb testing.TB, addr string) {
+	tb.Helper()
+	ctx, cancel := context.WithTimeout(tb.Context(), startTimeout)
 	defer cancel()
 	srv, err := embedded.StartNATS(ctx, embedded.NATSConfig{Addr: addr, Dir: s.Dir, Logger: zerolog.Nop()})
 	if err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
 	s.srv, s.URL = srv, srv.URL()
 }
