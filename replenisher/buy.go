@@ -82,7 +82,7 @@ func (r *Replenisher) fill(ctx context.Context, w *worker, need int) error {
 		}
 		for range searches {
 			if need <= 0 || ctx.Err() != nil {
-				return nil
+				break
 			}
 			got, err := r.buyBatch(ctx, w, s, min(need, batchSize), tried)
 			need -= got.took
@@ -93,7 +93,7 @@ func (r *Replenisher) fill(ctx context.Context, w *worker, need int) error {
 				break // the next carrier
 			}
 			if got.enough {
-				return nil
+				need = 0
 			}
 			if got.offers == 0 {
 				r.metrics.failures.WithLabelValues(s.name, "no_offers").Inc()
@@ -101,7 +101,10 @@ func (r *Replenisher) fill(ctx context.Context, w *worker, need int) error {
 			}
 		}
 	}
-	if need > 0 && ctx.Err() == nil {
+	switch {
+	case need <= 0 && w.open == 0:
+		w.filling = false
+	case need > 0 && ctx.Err() == nil:
 		r.log.Warn().Str("pool", w.pool.Name).Int("missing", need).Msg("no carrier sold enough numbers; trying again at the next sweep")
 	}
 	return nil

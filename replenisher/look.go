@@ -43,6 +43,9 @@ func (r *Replenisher) look(ctx context.Context, w *worker) error {
 	}
 	if need := w.need(now); need > 0 {
 		err = r.fill(ctx, w, need)
+		if err == nil {
+			_, err = r.level(ctx, w) // for the metrics
+		}
 	}
 	r.metrics.openIntents.WithLabelValues(w.pool.Name).Set(float64(w.open))
 	if err != nil {

@@ -28,9 +28,9 @@ const (
 	// The rest happen to some calls only, elsewhere they are fine.
 	refusal   // a carrier says no with HTTP 429
 	sold      // Buy: not available
-	breakdown // Buy: HTTP 502, no effect
+	breakdown // Buy: HTTP 502, and it takes effect all the same
 	late      // Buy: no answer, and it takes effect some time later
-	stale     // List: without what was bought in the last seconds
+	stale     // List: without what was bought lately; the next list is complete
 	fates     = iota
 )
 
@@ -42,7 +42,7 @@ var (
 const (
 	webhook   = "https://calls.example.com/v1/carriers/x/voice"
 	lateBy    = 90 * time.Second // how much later a late purchase takes effect
-	staleSpan = 20 * time.Second // what a stale list does not show yet
+	staleSpan = 10 * time.Minute // what a stale list does not show
 )
 
 // world is Redis, the ledger and the carriers, outside of any process.
@@ -63,6 +63,7 @@ type shop struct {
 	forSale []vn.Number
 	held    map[vn.Number]*sale
 	bought  int
+	stale   bool // the last list was
 }
 
 type sale struct {
@@ -297,8 +298,6 @@ func (c numbers) Buy(ctx context.Context, number vn.Number, ref string) (b carri
 		switch {
 		case f == refusal:
 			return errBusy
-		case f == breakdown:
-			return &carrier.APIError{Status: http.StatusBadGateway}
 		case f == sold && i >= 0:
 			s.forSale = slices.Delete(s.forSale, i, i+1)
 			return carrier.ErrNotAvailable
@@ -317,6 +316,9 @@ func (c numbers) Buy(ctx context.Context, number vn.Number, ref string) (b carri
 		s.held[number] = bought
 		s.bought++
 		c.w.judge(in.Pool)
+		if f == breakdown {
+			return &carrier.APIError{Status: http.StatusBadGateway}
+		}
 		if f == late {
 			bought.from = c.w.now.Add(lateBy)
 			return carrier.ErrUnknownOutcome
@@ -364,11 +366,11 @@ func (c numbers) List(ctx context.Context) (all []carrier.Bought, err error) {
 		if f == refusal {
 			return errBusy
 		}
-		shows := c.w.now
-		if f == stale {
+		shows, held := c.w.now, c.w.shops[c.name].held
+		c.w.shops[c.name].stale = f == stale && !c.w.shops[c.name].stale
+		if c.w.shops[c.name].stale {
 			shows = shows.Add(-staleSpan)
 		}
-		held := c.w.shops[c.name].held
 		for _, n := range slices.Sorted(maps.Keys(held)) {
 			if !held[n].from.After(shows) {
 				all = append(all, held[n].Bought)
