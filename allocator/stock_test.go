@@ -109,7 +109,7 @@ func TestALeasedNumberLeavesWhenItsOrderEnds(t *testing.T) {
 	require.Equal(t, []string{"release", "record released", "record retired", "vn.released", "settle released"}, c.trace.take())
 	require.Equal(t, PoolStock{Name: "jakarta", Cooling: 1, Total: 1}, c.stock(t))
 	require.Equal(t, events.KindRetired, c.bus.last[firstVN.Digits()].Kind)
-	require.Equal(t, events.KindReleased, c.bus.last[(firstVN + 1).Digits()].Kind)
+	require.Equal(t, events.KindReleased, c.bus.last[(firstVN+1).Digits()].Kind)
 	_, err := c.real.Inventory(t.Context(), firstVN)
 	require.ErrorIs(t, err, vn.ErrNumberUnknown)
 	c.send("DELETE", numbersPath+"/"+firstVN.E164(), "").refuses(404, "number_unknown", "")
