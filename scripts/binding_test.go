@@ -47,7 +47,7 @@ func FuzzPackedBinding(f *testing.F) {
 func FuzzRecords(f *testing.F) {
 	f.Add("active", "447700900001,447700900002", "1,2", "customer,agent", strings.Repeat("t", 32), "1", "4102444800000")
 	f.Add("ended", "447700900001", "x", "", "", "300", "-1")
-	f.Fuzz(func(t *testing.T, state, numbers, fences, roles, tokens, key, end string) {
+	f.Fuzz(func(_ *testing.T, state, numbers, fences, roles, tokens, key, end string) {
 		rec, err := parseRecord(map[string]string{
 			"state": state, "numbers": numbers, "fences": fences, "roles": roles,
 			"tokens": tokens, "key": key, "end": end, "cooldown": end, "retired": numbers,

@@ -38,7 +38,7 @@ var (
 	twilio = Carrier{Name: "twilio", ID: 9}
 )
 
-// tester is what testing.TB and rapid.T share.
+// tester is what *testing.T and rapid.T share.
 type tester interface {
 	require.TestingT
 	Helper()
@@ -54,7 +54,7 @@ type fixture struct {
 	now    time.Time
 }
 
-func newFixture(t testing.TB, client redis.UniversalClient) *fixture {
+func newFixture(t *testing.T, client redis.UniversalClient) *fixture {
 	t.Helper()
 	path := filepath.Join(t.TempDir(), "keyset.json")
 	keys, err := seal.Create(path)
@@ -84,7 +84,7 @@ func (f *fixture) set(t tester, now time.Time) {
 	}
 }
 
-func (f *fixture) advance(t testing.TB, d time.Duration) { t.Helper(); f.set(t, f.now.Add(d)) }
+func (f *fixture) advance(t *testing.T, d time.Duration) { t.Helper(); f.set(t, f.now.Add(d)) }
 
 func (f *fixture) allKeys(t tester) []string {
 	t.Helper()
@@ -96,17 +96,14 @@ func (f *fixture) allKeys(t tester) []string {
 		}
 		return iter.Err()
 	}
-	var err error
-	if cluster, ok := f.client.(*redis.ClusterClient); ok {
-		for _, node := range masters(t, cluster) {
-			if err = scan(context.Background(), node); err != nil {
-				break
-			}
+	switch client := f.client.(type) {
+	case *redis.ClusterClient:
+		for _, node := range masters(t, client) {
+			require.NoError(t, scan(context.Background(), node))
 		}
-	} else {
-		err = scan(context.Background(), f.client.(*redis.Client))
+	case *redis.Client:
+		require.NoError(t, scan(context.Background(), client))
 	}
-	require.NoError(t, err)
 	sort.Strings(keys)
 	return keys
 }
@@ -126,7 +123,7 @@ func masters(t tester, cluster *redis.ClusterClient) []*redis.Client {
 	return out
 }
 
-func (f *fixture) refill(t testing.TB, carrier Carrier, numbers ...vn.Number) {
+func (f *fixture) refill(t *testing.T, carrier Carrier, numbers ...vn.Number) {
 	t.Helper()
 	owned := make([]Owned, len(numbers))
 	for i, n := range numbers {
@@ -158,14 +155,14 @@ func request(id string, numbers ...vn.Number) AllocateRequest {
 	return r
 }
 
-func (f *fixture) allocate(t testing.TB, id string, numbers ...vn.Number) Allocation {
+func (f *fixture) allocate(t *testing.T, id string, numbers ...vn.Number) Allocation {
 	t.Helper()
 	a, err := f.Allocate(t.Context(), request(id, numbers...))
 	require.NoError(t, err)
 	return a
 }
 
-func (f *fixture) lookup(t testing.TB, called, calling vn.Number) vn.Decision {
+func (f *fixture) lookup(t *testing.T, called, calling vn.Number) vn.Decision {
 	t.Helper()
 	var d vn.Decision
 	_, err := f.Lookup(t.Context(), called, calling, &d)
@@ -173,7 +170,7 @@ func (f *fixture) lookup(t testing.TB, called, calling vn.Number) vn.Decision {
 	return d
 }
 
-func (f *fixture) stockOf(t testing.TB, carrier Carrier) Stock {
+func (f *fixture) stockOf(t *testing.T, carrier Carrier) Stock {
 	t.Helper()
 	rows, err := f.Stock(t.Context())
 	require.NoError(t, err)
@@ -188,9 +185,9 @@ func (f *fixture) stockOf(t testing.TB, carrier Carrier) Stock {
 
 // dump renders every key with its type, content and end, with the parts that differ
 // from run to run (VNs taken at random, tokens, seals) replaced by their meaning.
-func (f *fixture) dump(t testing.TB, a *Allocation) string {
+func (f *fixture) dump(t *testing.T, a *Allocation) string {
 	t.Helper()
-	ctx := context.Background()
+	ctx := t.Context()
 	replace := []string{f.prefix, "cm1:{t}:"}
 	if a != nil {
 		for i, token := range a.Tokens {
@@ -200,8 +197,9 @@ func (f *fixture) dump(t testing.TB, a *Allocation) string {
 		}
 	}
 	words := strings.NewReplacer(replace...)
-	var lines []string
-	for _, key := range f.allKeys(t) {
+	keys := f.allKeys(t)
+	lines := make([]string, 0, len(keys))
+	for _, key := range keys {
 		kind, err := f.client.Type(ctx, key).Result()
 		require.NoError(t, err)
 		until := ""
@@ -221,7 +219,7 @@ func (f *fixture) dump(t testing.TB, a *Allocation) string {
 			}
 		case "zset":
 			for _, z := range f.client.ZRangeWithScores(ctx, key, 0, -1).Val() {
-				body = append(body, fmt.Sprintf("%s at %s", words.Replace(z.Member.(string)), f.moment(fmt.Sprintf("%.0f", z.Score))))
+				body = append(body, fmt.Sprintf("%s at %s", words.Replace(fmt.Sprint(z.Member)), f.moment(fmt.Sprintf("%.0f", z.Score))))
 			}
 		}
 		sort.Strings(body)
@@ -240,7 +238,7 @@ func (f *fixture) moment(ms string) string {
 	return "T+" + time.UnixMilli(n).Sub(epoch).String()
 }
 
-func (f *fixture) value(t testing.TB, words *strings.Replacer, key, field, value string) string {
+func (f *fixture) value(t *testing.T, words *strings.Replacer, key, field, value string) string {
 	t.Helper()
 	switch {
 	case strings.Contains(key, ":vn:"):

@@ -15,6 +15,7 @@ import (
 // testGoldenKeyStates pins what every verb leaves in Redis, key by key. Run with
 // CALLMASK_GENERATE=1 the files are rewritten.
 func testGoldenKeyStates(t *testing.T, f *fixture) {
+	t.Helper()
 	golden := func(name string, a *Allocation, act func()) {
 		t.Helper()
 		before := f.dump(t, a)
@@ -79,6 +80,7 @@ func testGoldenKeyStates(t *testing.T, f *fixture) {
 
 // testGoldenExpiry pins the key states around a lease that runs out by itself.
 func testGoldenExpiry(t *testing.T, f *fixture) {
+	t.Helper()
 	f.refill(t, sim, vns(2)...)
 	a := f.allocate(t, "order-1", customer, agent)
 	f.advance(t, ttl)

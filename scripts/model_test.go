@@ -3,6 +3,7 @@ package scripts
 import (
 	"context"
 	"errors"
+	"fmt"
 	"maps"
 	"slices"
 	"sort"
@@ -80,7 +81,7 @@ func (m *model) end(id string, reason vn.EndReason) {
 
 // reap ends and returns what is due; the model has far fewer orders than one call ends.
 func (m *model) reap() []string {
-	var due []string
+	due := []string{}
 	for id, o := range m.orders {
 		switch {
 		case m.lapsed(o):
@@ -290,7 +291,7 @@ func (x *machine) Reap(t *rapid.T) {
 	ended, more, err := x.f.Reap(context.Background())
 	require.NoError(t, err)
 	require.False(t, more)
-	var ids []string
+	ids := make([]string, 0, len(ended))
 	for _, r := range ended {
 		ids = append(ids, r.OrderID)
 		x.releases = append(x.releases, r)
@@ -337,7 +338,7 @@ func (x *machine) Check(t *rapid.T) {
 		same("cooling", "zset", coolingKey(x.f.prefix, pool, c.Name))
 		same("draining", "set", drainingKey(x.f.prefix, pool, c.Name))
 		for _, z := range x.f.client.ZRangeWithScores(ctx, coolingKey(x.f.prefix, pool, c.Name), 0, -1).Val() {
-			n, _ := vn.ParseDigits(z.Member.(string))
+			n, _ := vn.ParseDigits(fmt.Sprint(z.Member))
 			require.Equal(t, x.vns[n].reusable.UnixMilli(), int64(z.Score))
 		}
 		total, err := x.f.client.HGet(ctx, totalKey(x.f.prefix), pool+":"+c.Name).Result()
@@ -394,7 +395,7 @@ func TestStoreDoesWhatTheModelSays(t *testing.T) {
 	client := server.Client(t)
 	base := newFixture(t, client)
 	rapid.Check(t, func(rt *rapid.T) {
-		ctx := context.Background()
+		ctx := t.Context()
 		require.NoError(rt, client.FlushAll(ctx).Err())
 		require.NoError(rt, base.MarkReady(ctx))
 		x := &machine{f: base, model: model{now: epoch, vns: map[vn.Number]*modelVN{}, orders: map[string]*modelOrder{}}}

@@ -23,8 +23,6 @@ const (
 	allocateExhausted = 4
 	allocateCold      = 5
 
-	releaseUnknown = 3
-
 	extendExtended = 1
 	extendUnknown  = 2
 
@@ -87,7 +85,8 @@ var errReply = errors.New("the script answered a status of another version")
 func allocateArgs(
 	p string, r *AllocateRequest, keyID byte, roles string, tokens []seal.Token, sealed [][]seal.Sealed,
 ) (keys []string, args []any) {
-	keys = []string{guardKey(p), metaKey(p), orderKey(p, r.Order.ID), leasesKey(p), inventoryKey(p)}
+	keys = append(make([]string, 0, 5+2*len(r.Carriers)),
+		guardKey(p), metaKey(p), orderKey(p, r.Order.ID), leasesKey(p), inventoryKey(p))
 	joined := make([]byte, 0, len(tokens)*len(seal.Token{}))
 	for _, t := range tokens {
 		joined = append(joined, t[:]...)
@@ -210,7 +209,7 @@ func (s *Store) settle(
 func settleArgs(
 	p, id string, state vn.State, end time.Time, numbers []vn.Number, fences []uint64,
 ) (keys []string, args []any) {
-	args = []any{id, string(state), strconv.FormatInt(end.UnixMilli(), 10)}
+	args = append(make([]any, 0, 3+2*len(fences)), id, string(state), strconv.FormatInt(end.UnixMilli(), 10))
 	for i, f := range fences {
 		args = append(args, numbers[i].Digits(), strconv.FormatUint(f, 10))
 	}

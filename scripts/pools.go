@@ -51,7 +51,7 @@ func (s *Store) Refill(ctx context.Context, pool, carrier string, numbers []Owne
 }
 
 func refillArgs(p, pool, carrier string, numbers []Owned) (keys []string, args []any) {
-	args = []any{pool, carrier}
+	args = append(make([]any, 0, 2+3*len(numbers)), pool, carrier)
 	for _, n := range numbers {
 		args = append(args, n.VN.Digits(), strconv.FormatUint(n.Fence, 10), n.Ref)
 	}

@@ -7,7 +7,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/redis/go-redis/v9"
 	"github.com/stretchr/testify/require"
 
 	"github.com/callmask/callmask/internal/testkit"
@@ -16,6 +15,7 @@ import (
 )
 
 func testEachPartyReachesTheOthersThroughTheirVNs(t *testing.T, f *fixture) {
+	t.Helper()
 	everybody := []vn.Number{customer, agent, merchant, 12025550104, 12025550105, 12025550106, 12025550107, 12025550108}
 	f.refill(t, sim, vns(35)...)
 	for n := vn.MinParties; n <= vn.MaxParties; n++ {
@@ -39,6 +39,7 @@ func testEachPartyReachesTheOthersThroughTheirVNs(t *testing.T, f *fixture) {
 }
 
 func testAMissIsToldApart(t *testing.T, f *fixture) {
+	t.Helper()
 	f.refill(t, sim, vns(2)...)
 	require.Equal(t, vn.NumberNotAssigned, f.lookup(t, vns(1)[0], customer).Reason)
 	a := f.allocate(t, "o", customer, agent)
@@ -62,6 +63,7 @@ func testAMissIsToldApart(t *testing.T, f *fixture) {
 }
 
 func testAllocateTwiceGivesTheSameVNs(t *testing.T, f *fixture) {
+	t.Helper()
 	f.refill(t, sim, vns(10)...)
 	first := f.allocate(t, "o", customer, agent)
 	require.False(t, first.Replayed)
@@ -94,6 +96,7 @@ func testAllocateTwiceGivesTheSameVNs(t *testing.T, f *fixture) {
 }
 
 func testAnOrderGetsAllItsVNsOrNone(t *testing.T, f *fixture) {
+	t.Helper()
 	f.refill(t, sim, vns(1)...)
 	f.refill(t, twilio, vn.Number(447700901000), vn.Number(447700901001))
 	before := f.dump(t, nil)
@@ -106,6 +109,7 @@ func testAnOrderGetsAllItsVNsOrNone(t *testing.T, f *fixture) {
 }
 
 func testALapsedOrderHasEndedForEveryVerb(t *testing.T, f *fixture) {
+	t.Helper()
 	f.refill(t, sim, vns(2)...)
 	a := f.allocate(t, "o", customer, agent)
 	f.advance(t, ttl-time.Millisecond)
@@ -125,6 +129,7 @@ func testALapsedOrderHasEndedForEveryVerb(t *testing.T, f *fixture) {
 }
 
 func testAPoolRecoversWithNoReaperAlive(t *testing.T, f *fixture) {
+	t.Helper()
 	f.refill(t, sim, vns(2)...)
 	f.allocate(t, "o", customer, agent)
 	_, err := f.Allocate(t.Context(), request("p", merchant, agent))
@@ -134,6 +139,7 @@ func testAPoolRecoversWithNoReaperAlive(t *testing.T, f *fixture) {
 }
 
 func testALateEventChangesNothing(t *testing.T, f *fixture) {
+	t.Helper()
 	f.refill(t, sim, vns(4)...)
 	unknown, err := f.Release(t.Context(), "o", vn.Completed)
 	require.NoError(t, err)
@@ -155,6 +161,7 @@ func testALateEventChangesNothing(t *testing.T, f *fixture) {
 }
 
 func testAnUnsettledReleaseComesBack(t *testing.T, f *fixture) {
+	t.Helper()
 	f.refill(t, sim, vns(2)...)
 	f.allocate(t, "o", customer, agent)
 	r, err := f.Release(t.Context(), "o", vn.Completed)
@@ -177,6 +184,7 @@ func testAnUnsettledReleaseComesBack(t *testing.T, f *fixture) {
 }
 
 func testAVNDrainedWhileItsReleaseIsUnsettledStaysRetired(t *testing.T, f *fixture) {
+	t.Helper()
 	f.refill(t, sim, vns(2)...)
 	a := f.allocate(t, "o", customer, agent)
 	_, err := f.Release(t.Context(), "o", vn.Completed)
@@ -209,6 +217,7 @@ func TestACatchUpReapEndsAtMostFiftyOrdersACall(t *testing.T) {
 }
 
 func testAColdPartitionNeitherAllocatesNorTakesNumbers(t *testing.T, f *fixture) {
+	t.Helper()
 	f.refill(t, sim, vns(2)...)
 	require.NoError(t, f.client.HDel(t.Context(), metaKey(f.prefix), "ready").Err())
 	ready, err := f.Ready(t.Context())
@@ -221,6 +230,7 @@ func testAColdPartitionNeitherAllocatesNorTakesNumbers(t *testing.T, f *fixture)
 }
 
 func testRefillLeavesForeignNumbersAloneAndUndoesADrain(t *testing.T, f *fixture) {
+	t.Helper()
 	f.refill(t, sim, vns(2)...)
 	f.allocate(t, "o", customer, agent)
 	d, err := f.Drain(t.Context(), pool, vns(1)[0])
@@ -245,7 +255,7 @@ func TestTheIndexOfVNsFollowsTheInventory(t *testing.T) {
 	t.Parallel()
 	server := testkit.Redis(t)
 	f := newFixture(t, server.Client(t))
-	other, err := New(Config{}, server.Client(t), f.Store.keys)
+	other, err := New(Config{}, server.Client(t), f.keys)
 	require.NoError(t, err)
 	require.NoError(t, other.RefreshVNs(t.Context()))
 	require.False(t, other.IsVN(vns(1)[0]))
@@ -282,19 +292,20 @@ func TestAKeyRotationRefusesNoCall(t *testing.T) {
 		}
 	}
 	check("primary")
-	next := f.Store.keys.Primary().ID()
+	next := f.keys.Primary().ID()
 	added, err := seal.Add(f.keyset)
 	require.NoError(t, err)
 	require.NotEqual(t, next, added)
-	require.NoError(t, f.Store.keys.Reload())
+	require.NoError(t, f.keys.Reload())
 	check("next")
 	require.NoError(t, seal.Promote(f.keyset))
-	require.NoError(t, f.Store.keys.Reload())
-	require.Equal(t, added, f.Store.keys.Primary().ID())
+	require.NoError(t, f.keys.Reload())
+	require.Equal(t, added, f.keys.Primary().ID())
 	check("promoted")
 }
 
 func testScriptsSurviveAScriptFlush(t *testing.T, f *fixture) {
+	t.Helper()
 	f.refill(t, sim, vns(2)...)
 	require.NoError(t, f.client.ScriptFlush(t.Context()).Err())
 	f.allocate(t, "o", customer, agent)
@@ -310,7 +321,7 @@ func TestTheClockNeverGoesBack(t *testing.T) {
 
 func TestStartRefusesWhatCannotKeepThePromises(t *testing.T) {
 	t.Parallel()
-	keys := newFixture(t, testkit.Redis(t).Client(t)).Store.keys
+	keys := newFixture(t, testkit.Redis(t).Client(t)).keys
 	evicting, err := New(Config{}, testkit.Redis(t, "--maxmemory-policy", "allkeys-lru").Client(t), keys)
 	require.NoError(t, err)
 	require.ErrorContains(t, evicting.Start(t.Context()), "maxmemory-policy")
@@ -352,7 +363,7 @@ func TestAFullRedisStillEndsOrders(t *testing.T) {
 	f := newFixture(t, server.Client(t))
 	f.refill(t, sim, vns(4)...)
 	a := f.allocate(t, "o", customer, agent)
-	require.NoError(t, f.client.(*redis.Client).ConfigSet(t.Context(), "maxmemory", "1").Err())
+	require.NoError(t, server.Client(t).ConfigSet(t.Context(), "maxmemory", "1").Err())
 	before := f.dump(t, &a)
 	_, err := f.Allocate(t.Context(), request("p", customer, agent))
 	require.ErrorIs(t, err, vn.ErrUnavailable)
@@ -365,10 +376,10 @@ func TestAFullRedisStillEndsOrders(t *testing.T) {
 // TestConnectedCallsCostOneCommand counts on the server.
 func TestConnectedCallsCostOneCommand(t *testing.T) {
 	t.Parallel()
-	f := newFixture(t, testkit.Redis(t).Client(t))
+	c := testkit.Redis(t).Client(t)
+	f := newFixture(t, c)
 	f.refill(t, sim, vns(2)...)
 	a := f.allocate(t, "o", customer, agent)
-	c := f.client.(*redis.Client)
 	require.NoError(t, c.ConfigResetStat(t.Context()).Err())
 	const calls = 50
 	for range calls {
@@ -388,6 +399,7 @@ func TestConnectedCallsCostOneCommand(t *testing.T) {
 }
 
 func testConcurrentAllocationsNeverShareAVN(t *testing.T, f *fixture) {
+	t.Helper()
 	f.refill(t, sim, vns(400)...)
 	var (
 		wg    sync.WaitGroup
@@ -398,7 +410,7 @@ func testConcurrentAllocationsNeverShareAVN(t *testing.T, f *fixture) {
 		wg.Go(func() {
 			for i := range 40 {
 				id := "order-" + string(rune('a'+i%26)) + string(rune('a'+(i+worker)/26))
-				a, err := f.Allocate(context.Background(), request(id, customer, agent))
+				a, err := f.Allocate(t.Context(), request(id, customer, agent))
 				if errors.Is(err, vn.ErrPoolExhausted) {
 					continue
 				}

@@ -31,11 +31,11 @@ type RedisServer struct {
 
 // Redis starts a redis-server with an AOF, `noeviction` and the given further
 // arguments (as on its command line, "--name", "value"), and ends it with the test.
-func Redis(t testing.TB, args ...string) *RedisServer {
-	t.Helper()
-	s := &RedisServer{Dir: t.TempDir(), args: args}
-	s.start(t)
-	t.Cleanup(s.Kill)
+func Redis(tb testing.TB, args ...string) *RedisServer {
+	tb.Helper()
+	s := &RedisServer{Dir: tb.TempDir(), args: args}
+	s.start(tb)
+	tb.Cleanup(s.Kill)
 	return s
 }
 
@@ -43,10 +43,10 @@ func Redis(t testing.TB, args ...string) *RedisServer {
 func (s *RedisServer) URL() string { return "redis://" + s.Addr }
 
 // Client returns a client that is closed with the test.
-func (s *RedisServer) Client(t testing.TB) *redis.Client {
-	t.Helper()
+func (s *RedisServer) Client(tb testing.TB) *redis.Client {
+	tb.Helper()
 	c := redis.NewClient(&redis.Options{Addr: s.Addr, ContextTimeoutEnabled: true, DisableIdentity: true})
-	t.Cleanup(func() { _ = c.Close() })
+	tb.Cleanup(func() { _ = c.Close() })
 	return c
 }
 
@@ -60,46 +60,46 @@ func (s *RedisServer) Kill() {
 }
 
 // Pause freezes the server, so that it takes requests and answers none, until Resume.
-func (s *RedisServer) Pause(t testing.TB) { s.signal(t, syscall.SIGSTOP) }
+func (s *RedisServer) Pause(tb testing.TB) { tb.Helper(); s.signal(tb, syscall.SIGSTOP) }
 
 // Resume ends a Pause.
-func (s *RedisServer) Resume(t testing.TB) { s.signal(t, syscall.SIGCONT) }
+func (s *RedisServer) Resume(tb testing.TB) { tb.Helper(); s.signal(tb, syscall.SIGCONT) }
 
-func (s *RedisServer) signal(t testing.TB, sig syscall.Signal) {
-	t.Helper()
+func (s *RedisServer) signal(tb testing.TB, sig syscall.Signal) {
+	tb.Helper()
 	if err := s.cmd.Process.Signal(sig); err != nil {
-		t.Fatalf("signal redis-server: %v", err)
+		tb.Fatalf("signal redis-server: %v", err)
 	}
 }
 
 // Restart starts a killed server again on the same port and files.
-func (s *RedisServer) Restart(t testing.TB) {
-	t.Helper()
-	s.run(t, s.Addr)
-	s.await(t)
+func (s *RedisServer) Restart(tb testing.TB) {
+	tb.Helper()
+	s.run(tb, s.Addr)
+	s.await(tb)
 }
 
-func (s *RedisServer) start(t testing.TB) {
-	t.Helper()
+func (s *RedisServer) start(tb testing.TB) {
+	tb.Helper()
 	// A free port may be taken by somebody else before the server binds it.
 	for range 5 {
-		s.run(t, freeAddr(t))
-		if s.await(t) {
+		s.run(tb, freeAddr(tb))
+		if s.await(tb) {
 			return
 		}
 	}
-	t.Fatalf("redis-server did not start:\n%s", s.out.String())
+	tb.Fatalf("redis-server did not start:\n%s", s.out.String())
 }
 
-func (s *RedisServer) run(t testing.TB, addr string) {
-	t.Helper()
+func (s *RedisServer) run(tb testing.TB, addr string) {
+	tb.Helper()
 	path, err := exec.LookPath("redis-server")
 	if err != nil {
-		t.Fatal("redis-server is not installed: run `make deps`")
+		tb.Fatal("redis-server is not installed: run `make deps`")
 	}
 	_, port, err := net.SplitHostPort(addr)
 	if err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
 	s.Addr = addr
 	s.out.Reset()
@@ -107,10 +107,10 @@ func (s *RedisServer) run(t testing.TB, addr string) {
 		"--port", port, "--bind", "127.0.0.1", "--dir", s.Dir, "--save", "",
 		"--appendonly", "yes", "--maxmemory-policy", "noeviction", "--hash-max-listpack-value", "128",
 	}, s.args...)
-	s.cmd = exec.Command(path, args...)
+	s.cmd = exec.CommandContext(context.WithoutCancel(tb.Context()), path, args...) // it outlives the cleanups that use it
 	s.cmd.Stdout, s.cmd.Stderr = &s.out, &s.out
 	if err := s.cmd.Start(); err != nil {
-		t.Fatalf("start redis-server: %v", err)
+		tb.Fatalf("start redis-server: %v", err)
 	}
 	done, cmd := make(chan struct{}), s.cmd
 	s.done = done
@@ -121,8 +121,8 @@ func (s *RedisServer) run(t testing.TB, addr string) {
 }
 
 // await reports whether the server answers before it ends or the time is up.
-func (s *RedisServer) await(t testing.TB) bool {
-	t.Helper()
+func (s *RedisServer) await(tb testing.TB) bool {
+	tb.Helper()
 	c := redis.NewClient(&redis.Options{Addr: s.Addr, MaxRetries: -1, DisableIdentity: true})
 	defer func() { _ = c.Close() }()
 	return until(s.done, func(ctx context.Context) bool {
@@ -154,32 +154,32 @@ func until(ended <-chan struct{}, ok func(context.Context) bool) bool {
 
 // RedisCluster starts three masters that share the slots and returns a client,
 // closed with the test.
-func RedisCluster(t testing.TB) *redis.ClusterClient {
-	t.Helper()
+func RedisCluster(tb testing.TB) *redis.ClusterClient {
+	tb.Helper()
 	const masters, slots = 3, 16384
-	ctx, cancel := context.WithTimeout(context.Background(), startTimeout)
+	ctx, cancel := context.WithTimeout(tb.Context(), startTimeout)
 	defer cancel()
 	addrs := make([]string, masters)
 	nodes := make([]*redis.Client, masters)
 	for i := range nodes {
-		_, bus, err := net.SplitHostPort(freeAddr(t))
+		_, bus, err := net.SplitHostPort(freeAddr(tb))
 		if err != nil {
-			t.Fatal(err)
+			tb.Fatal(err)
 		}
-		s := Redis(t, "--cluster-enabled", "yes", "--cluster-port", bus, "--cluster-node-timeout", "5000")
-		addrs[i], nodes[i] = s.Addr, s.Client(t)
+		s := Redis(tb, "--cluster-enabled", "yes", "--cluster-port", bus, "--cluster-node-timeout", "5000")
+		addrs[i], nodes[i] = s.Addr, s.Client(tb)
 		if err := nodes[i].ClusterAddSlotsRange(ctx, i*slots/masters, (i+1)*slots/masters-1).Err(); err != nil {
-			t.Fatalf("give node %d its slots: %v", i, err)
+			tb.Fatalf("give node %d its slots: %v", i, err)
 		}
 		if i == 0 {
 			continue
 		}
 		host, port, err := net.SplitHostPort(addrs[i])
 		if err != nil {
-			t.Fatal(err)
+			tb.Fatal(err)
 		}
 		if err := nodes[0].Do(ctx, "cluster", "meet", host, port, bus).Err(); err != nil {
-			t.Fatalf("meet node %d: %v", i, err)
+			tb.Fatalf("meet node %d: %v", i, err)
 		}
 	}
 	for i, n := range nodes {
@@ -188,20 +188,20 @@ func RedisCluster(t testing.TB) *redis.ClusterClient {
 			return err == nil && strings.Contains(info, "cluster_state:ok") &&
 				strings.Contains(info, fmt.Sprintf("cluster_known_nodes:%d", masters))
 		}) {
-			t.Fatalf("node %d never saw the whole cluster", i)
+			tb.Fatalf("node %d never saw the whole cluster", i)
 		}
 	}
 	c := redis.NewClusterClient(&redis.ClusterOptions{Addrs: addrs, ContextTimeoutEnabled: true, DisableIdentity: true})
-	t.Cleanup(func() { _ = c.Close() })
+	tb.Cleanup(func() { _ = c.Close() })
 	return c
 }
 
 // freeAddr returns a loopback address that nobody listened on a moment ago.
-func freeAddr(t testing.TB) string {
-	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
+func freeAddr(tb testing.TB) string {
+	tb.Helper()
+	l, err := (&net.ListenConfig{}).Listen(tb.Context(), "tcp", "127.0.0.1:0")
 	if err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
 	defer func() { _ = l.Close() }()
 	return l.Addr().String()
