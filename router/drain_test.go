@@ -138,7 +138,7 @@ func TestRouterEndedBeforeItServedEnds(t *testing.T) {
 	t.Parallel()
 	f := build(t, connecting, nil, nil)
 	ctx, cancel := context.WithCancel(t.Context())
-	ln, err := net.Listen("tcp", "127.0.0.1:0") //nolint:noctx // it returns at once
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
 	require.NoError(t, err)
 	cancel()
 	require.NoError(t, f.Serve(ctx, ln))
@@ -171,8 +171,8 @@ func (l *flakyListener) Accept() (net.Conn, error) {
 
 func TestRouterOutlivesTooManyOpenFiles(t *testing.T) {
 	t.Parallel()
-	f := build(t, connecting, nil, nil)
-	ln, err := net.Listen("tcp", "127.0.0.1:0") //nolint:noctx // it returns at once
+	f := build(t, connecting, nil, func(c *Config) { c.ReadTimeout = 100 * time.Millisecond })
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
 	require.NoError(t, err)
 	flaky := &flakyListener{Listener: ln, err: syscall.EMFILE}
 	flaky.left.Store(3)
@@ -190,7 +190,7 @@ func TestRouterOutlivesTooManyOpenFiles(t *testing.T) {
 func TestBrokenListenerEndsTheRouterWithAnError(t *testing.T) {
 	t.Parallel()
 	f := build(t, connecting, nil, nil)
-	ln, err := net.Listen("tcp", "127.0.0.1:0") //nolint:noctx // it returns at once
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
 	require.NoError(t, err)
 	flaky := &flakyListener{Listener: ln, err: syscall.EINVAL}
 	flaky.left.Store(1)
@@ -198,7 +198,7 @@ func TestBrokenListenerEndsTheRouterWithAnError(t *testing.T) {
 	require.True(t, f.Draining())
 
 	f = build(t, connecting, nil, nil)
-	ln, err = net.Listen("tcp", "127.0.0.1:0") //nolint:noctx // it returns at once
+	ln, err = net.Listen("tcp", "127.0.0.1:0")
 	require.NoError(t, err)
 	require.NoError(t, ln.Close())
 	require.ErrorIs(t, f.Serve(t.Context(), ln), net.ErrClosed)

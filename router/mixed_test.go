@@ -9,10 +9,34 @@ import (
 	"testing"
 	"time"
 
+	"github.com/rs/zerolog"
 	"github.com/stretchr/testify/require"
+	"github.com/valyala/fasthttp"
 
 	"github.com/callmask/callmask/vn"
 )
+
+// TestAnswerOutlivesTheNextCall pins that an answer not yet written to its caller
+// shares nothing with the state that the next call gets from the pool.
+func TestAnswerOutlivesTheNextCall(t *testing.T) {
+	t.Parallel()
+	f := build(t, connecting, nil, nil)
+	handle := func(called, calling vn.Number) *fasthttp.RequestCtx {
+		var req fasthttp.Request
+		req.SetRequestURI("http://x" + callPath("tel", called.E164(), calling.E164()))
+		req.Header.Set("X-Token", testToken)
+		ctx := new(fasthttp.RequestCtx)
+		ctx.Init(&req, nil, quietLogger{zerolog.Nop()})
+		f.handle(ctx)
+		return ctx
+	}
+	for i := range vn.Number(20) { // the pool may drop a state now and then
+		first := handle(12025550101, 447700900100+i)
+		second := handle(12025550102, 447700900200+i)
+		require.Contains(t, string(first.Response.Body()), destination(12025550101, 447700900100+i).E164())
+		require.Contains(t, string(second.Response.Body()), destination(12025550102, 447700900200+i).E164())
+	}
+}
 
 // TestAnswersAreNeverMixedUp pins that of many calls at once, with answers of many
 // kinds and lengths, each gets the answer to its own question: buffers, decisions

@@ -1,9 +1,8 @@
 package router
 
 import (
-	"context"
 	"crypto/hmac"
-	"crypto/sha1" //nolint:gosec // Twilio's signature is HMAC-SHA1
+	"crypto/sha1"
 	"encoding/base64"
 	"io"
 	"net/http"
@@ -36,7 +35,7 @@ const (
 // commands returns how often Redis has run each command.
 func commands(tb testing.TB, client *redis.Client) map[string]int {
 	tb.Helper()
-	info, err := client.Info(context.Background(), "commandstats").Result()
+	info, err := client.Info(tb.Context(), "commandstats").Result()
 	require.NoError(tb, err)
 	counts := map[string]int{}
 	for line := range strings.Lines(info) {
