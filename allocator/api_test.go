@@ -391,7 +391,7 @@ func TestAnExpiredOrderIsEndedForEveryRequest(t *testing.T) {
 	t.Parallel()
 	c := newClient(t, 4)
 	const path, ended = "/v1/orders/o-1", `{"order_id":"o-1","pool":"jakarta","state":"ended","reason":"expired"}`
-	require.Equal(t, 201, c.send("PUT", path, `{"ttl":"20ms",`+good+`}`).Code)
+	require.Equal(t, 201, c.send("PUT", path, `{"ttl":"300ms",`+good+`}`).Code)
 	require.Eventually(t, func() bool {
 		return strings.Contains(c.send("GET", path, "").Body.String(), `"ended"`)
 	}, 5*time.Second, 5*time.Millisecond)

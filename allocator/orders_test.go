@@ -27,7 +27,7 @@ const assignedEvent = `{"order_id":"o-1","pool":"jakarta","parties":[` +
 	`{"role":"customer","number":"` + customer + `"},{"role":"agent","number":"` + agent + `"}]}`
 
 var (
-	assignSteps = []string{"allocate", "record assigned", "vn.assigned", "settle assigned"}
+	assignSteps = []string{"allocate", "record assigned", "order", "vn.assigned", "settle assigned"}
 	endSteps    = []string{"release", "record released", "vn.released", "settle released"}
 )
 
@@ -47,7 +47,7 @@ func TestStepsComeInTheirOrder(t *testing.T) {
 	require.Equal(t, assignSteps, w.trace.take())
 	_, err = w.Extend(t.Context(), "o-2", 2*time.Hour)
 	require.NoError(t, err)
-	require.Equal(t, []string{"order", "extend", "record assigned", "vn.assigned", "settle assigned"}, w.trace.take())
+	require.Equal(t, []string{"order", "extend", "record assigned", "order", "vn.assigned", "settle assigned"}, w.trace.take())
 	require.NoError(t, w.End(t.Context(), "o-2", vn.Cancelled))
 	require.Equal(t, endSteps, w.trace.take())
 }
@@ -56,7 +56,7 @@ func TestStepsComeInTheirOrder(t *testing.T) {
 // and in the end the order has one assignment, announced once and settled.
 func TestACrashAtAnyStepOfAnAssignmentIsHealedByTheSameEventAgain(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t, 32)
+	w := newWorld(t, 40)
 	eachCrash(t, assignSteps, func(id, when, step string, fault error) {
 		m := message("assigned", strings.Replace(assignedEvent, "o-1", id, 1))
 		w.trace.failOnce(when, step, fault)
@@ -70,12 +70,12 @@ func TestACrashAtAnyStepOfAnAssignmentIsHealedByTheSameEventAgain(t *testing.T) 
 		require.Equal(t, []string{"allocate"}, w.trace.take())
 		w.oneAssignment(t, id)
 	})
-	require.Equal(t, PoolStock{Name: "jakarta", Leased: 32, Total: 32}, w.stock(t))
+	require.Equal(t, PoolStock{Name: "jakarta", Leased: 40, Total: 40}, w.stock(t))
 }
 
 func TestACrashAtAnyStepOfAnEndIsHealedByTheSameEventAgain(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t, 32)
+	w := newWorld(t, 40)
 	eachCrash(t, endSteps, func(id, when, step string, fault error) {
 		_, _, err := w.Assign(t.Context(), order(id))
 		require.NoError(t, err)
@@ -90,7 +90,7 @@ func TestACrashAtAnyStepOfAnEndIsHealedByTheSameEventAgain(t *testing.T) {
 	})
 	require.Len(t, w.bus.released, 16)
 	s := w.stock(t)
-	require.Equal(t, []int{0, 32, 32}, []int{s.Leased, s.Total, s.Free + s.Cooling})
+	require.Equal(t, []int{0, 40, 40}, []int{s.Leased, s.Total, s.Free + s.Cooling})
 	for _, rec := range w.bus.last {
 		require.NotEqual(t, events.KindAssigned, rec.Kind)
 	}
@@ -175,7 +175,7 @@ func TestAnExpiredOrderIsEndedForEveryVerbThoughNobodyReapedIt(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t, 4)
 	o := order("o-1")
-	o.TTL = 30 * time.Millisecond
+	o.TTL = 300 * time.Millisecond
 	_, _, err := w.Assign(t.Context(), o)
 	require.NoError(t, err)
 	require.Eventually(t, func() bool {
@@ -222,7 +222,7 @@ func TestALowPoolIsReportedOnceASecond(t *testing.T) {
 	}
 	require.Equal(t, []events.PoolLow{{Pool: "jakarta", Free: 2, Target: 4}}, w.bus.low)
 	steps := w.trace.take()
-	require.Equal(t, slices.Index(steps, "pools.low"), slices.Index(steps, "settle assigned")+5,
+	require.Equal(t, slices.Index(steps, "pools.low"), slices.Index(steps, "settle assigned")+len(assignSteps)+1,
 		"the second order finds it low, after its own assignment is settled")
 	require.Eventually(t, func() bool {
 		_, _, err := w.Assign(t.Context(), order("o-4"))

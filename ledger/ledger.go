@@ -17,6 +17,7 @@ import (
 type Store interface {
 	SettleAssigned(ctx context.Context, a *scripts.Allocation, fences []uint64) error
 	SettleReleased(ctx context.Context, r *scripts.Release, fences []uint64) error
+	Release(ctx context.Context, orderID string, reason vn.EndReason) (scripts.Release, error)
 	Order(ctx context.Context, orderID string) (vn.Assignment, error)
 	Inventory(ctx context.Context, number vn.Number) (scripts.Inventory, error)
 	Refill(ctx context.Context, pool, carrier string, numbers []scripts.Owned) (scripts.Refilled, error)
@@ -45,8 +46,11 @@ func New(store Store, bus Bus, log zerolog.Logger) *Ledger {
 }
 
 // Assign makes an allocation known: the records of all its VNs at once, then
-// vn.assigned, then SettleAssigned. Nothing is done when it is settled. After an
-// error the outcome is unknown and the same call may be made again.
+// vn.assigned, then SettleAssigned. Nothing is done when it is settled.
+//
+// It returns vn.ErrOrderEnded when the order ended while its records were under way:
+// then nothing is announced, and the ledger's last word on its VNs is the end. After
+// any other error the outcome is unknown and the same call may be made again.
 func (l *Ledger) Assign(ctx context.Context, a *scripts.Allocation) error {
 	if a.Settled {
 		return nil
@@ -59,6 +63,15 @@ func (l *Ledger) Assign(ctx context.Context, a *scripts.Allocation) error {
 	fences, err := l.bus.Record(ctx, recs...)
 	if err != nil {
 		return fmt.Errorf("record the assignment of order %s: %w", id, err)
+	}
+	// An end that Redis learns of from here on is recorded after these records.
+	switch o, err := l.store.Order(ctx, id); {
+	case errors.Is(err, vn.ErrOrderUnknown):
+		return fmt.Errorf("order %s: %w: Redis has forgotten it", id, vn.ErrUnavailable)
+	case err != nil:
+		return fmt.Errorf("read order %s again: %w", id, err)
+	case o.State == vn.Ended:
+		return l.overtaken(ctx, id)
 	}
 	if err := l.bus.Assigned(ctx, assignedEvent(&a.Assignment)); err != nil {
 		return fmt.Errorf("announce the assignment of order %s: %w", id, err)

@@ -44,6 +44,7 @@ type world struct {
 	fences    []uint64
 	inventory map[vn.Number]scripts.Inventory
 	orders    map[string]vn.Assignment
+	ended     *scripts.Release
 	drained   map[vn.Number]bool // → Left
 	refills   []scripts.Owned
 	assigned  []events.VNAssigned
@@ -53,7 +54,7 @@ type world struct {
 func newWorld() *world {
 	w := &world{
 		last: map[string]uint64{}, byVN: map[string]events.Record{}, inventory: map[vn.Number]scripts.Inventory{},
-		orders: map[string]vn.Assignment{}, drained: map[vn.Number]bool{}, seq: 100,
+		orders: map[string]vn.Assignment{"o-1": {OrderID: "o-1", State: vn.Active}}, drained: map[vn.Number]bool{}, seq: 100,
 	}
 	for _, n := range []vn.Number{vnA, vnB} {
 		w.inventory[n] = inventory(n, "jakarta", "sim", 7)
@@ -119,7 +120,14 @@ func (w *world) SettleReleased(_ context.Context, _ *scripts.Release, fences []u
 	return w.step("settle released")
 }
 
+func (w *world) Release(context.Context, string, vn.EndReason) (scripts.Release, error) {
+	return *w.ended, w.step("release")
+}
+
 func (w *world) Order(_ context.Context, id string) (vn.Assignment, error) {
+	if w.failAt == "order" {
+		return vn.Assignment{}, errFault
+	}
 	o, ok := w.orders[id]
 	if !ok {
 		return o, vn.ErrOrderUnknown
@@ -287,10 +295,58 @@ func TestAFailedStepStopsAllThatFollow(t *testing.T) {
 	}
 	f("inventory", assign, 0)
 	f("record 2 assigned", assign, 1)
+	f("order", assign, 1)
 	f("vn.assigned", assign, 2)
 	f("settle assigned", assign, 3)
 	f("record 2 released", end, 1)
 	f("record 1 retired", end, 2)
 	f("vn.released", end, 3)
 	f("settle released", end, 4)
+}
+
+// An end by another process may reach the ledger first. Then the assignment must not
+// stand there as the last word, nor be announced.
+func TestAnAssignmentThatItsEndOvertookIsTakenBack(t *testing.T) {
+	t.Parallel()
+	w := newWorld()
+	w.orders["o-1"] = vn.Assignment{OrderID: "o-1", State: vn.Ended}
+	w.ended = release(vnB)
+	w.ended.Settled = true
+	require.ErrorIs(t, w.ledger().Assign(t.Context(), allocation()), vn.ErrOrderEnded)
+	require.Empty(t, w.assigned)
+	require.Len(t, w.steps, 6)
+	require.Equal(t, []string{"record 2 assigned", "release"}, w.steps[:2])
+	require.ElementsMatch(t, []string{"record 1 released", "record 1 retired"}, w.steps[2:4])
+	require.Equal(t, []string{"vn.released", "settle released"}, w.steps[4:])
+	require.Equal(t, []uint64{w.last[vnA.Digits()], w.last[vnB.Digits()]}, w.fences)
+	for n, kind := range map[vn.Number]string{vnA: events.KindReleased, vnB: events.KindRetired} {
+		rec := w.byVN[n.Digits()]
+		require.Equal(t, kind, rec.Kind)
+		require.Equal(t, "ref-"+n.Digits(), rec.Ref)
+		require.NotEqual(t, w.ended.EndedAt, rec.EndedAt, "the stream would drop it as a repeat")
+	}
+
+	// The end comes to the ledger after the assignment: nothing is left to do.
+	late := newWorld()
+	late.orders["o-1"], late.ended = w.orders["o-1"], release()
+	require.NoError(t, late.ledger().End(t.Context(), late.ended))
+	late.steps = nil
+	require.ErrorIs(t, late.ledger().overtaken(t.Context(), "o-1"), vn.ErrOrderEnded)
+	require.Equal(t, []string{"release", "vn.released", "settle released"}, late.steps)
+
+	// Another order has the number since.
+	late.given(events.Record{Kind: events.KindAssigned, OrderID: "o-2"})
+	late.ended.Numbers = []scripts.ReleasedNumber{{VN: vnC, Fence: 3}}
+	late.steps = nil
+	require.ErrorIs(t, late.ledger().overtaken(t.Context(), "o-1"), vn.ErrOrderEnded)
+	require.Equal(t, []string{"release", "vn.released", "settle released"}, late.steps)
+	require.Equal(t, []uint64{3}, late.fences)
+}
+
+func TestAnOrderThatRedisForgotIsNotAnnounced(t *testing.T) {
+	t.Parallel()
+	w := newWorld()
+	delete(w.orders, "o-1")
+	require.ErrorIs(t, w.ledger().Assign(t.Context(), allocation()), vn.ErrUnavailable)
+	require.Empty(t, w.assigned)
 }
