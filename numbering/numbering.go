@@ -45,7 +45,7 @@ func Parse(s, region string) (vn.Number, error) {
 	}
 	switch {
 	case s[0] == '+':
-		// With a region the library would read +0812… as a national number.
+		// With a region the library would read +00… by that region's dialling prefix.
 		region = ""
 	case CheckRegion(region) != nil:
 		return 0, ErrNoRegion

@@ -60,6 +60,7 @@ func TestWhatIsNoNumberIsRefusedWithoutRepeatingIt(t *testing.T) {
 		{"no such country code", "+9991234567", "", numbering.ErrNotPossible},
 		{"country code 0", "+02025550123", "US", numbering.ErrNotPossible},
 		{"a national number behind +", "+07700900123", "GB", numbering.ErrNotPossible},
+		{"an international prefix behind +", "+00447700900123", "GB", numbering.ErrNotPossible},
 		{"two prefixes", "+44 00 123456789", "", numbering.ErrNotPossible},
 		{"two +", "++12025550123", "", numbering.ErrCharacters},
 		{"+ within", "1+2025550123", "US", numbering.ErrCharacters},

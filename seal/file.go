@@ -58,7 +58,7 @@ func readFile(path string) ([]byte, *file, error) {
 // readPrivate reads a regular file that nobody but its owner may touch.
 func readPrivate(path string) (_ []byte, err error) {
 	// O_NONBLOCK: opening a pipe that somebody left at path must not hang.
-	f, err := os.OpenFile(path, os.O_RDONLY|syscall.O_NONBLOCK, 0) //nolint:gosec // G304: the operator names the file
+	f, err := os.OpenFile(path, os.O_RDONLY|syscall.O_NONBLOCK, 0)
 	if err != nil {
 		return nil, err
 	}

@@ -23,7 +23,7 @@ func locked(path string, edit func(path string) error) (err error) {
 	case !errors.Is(err, fs.ErrNotExist):
 		return fmt.Errorf("keyset file: %w", err)
 	}
-	lock, err := os.OpenFile(path+".lock", os.O_CREATE|os.O_RDWR, fileMode) //nolint:gosec // G304: the operator names the file
+	lock, err := os.OpenFile(path+".lock", os.O_CREATE|os.O_RDWR, fileMode)
 	if err != nil {
 		return fmt.Errorf("lock the keyset file: %w", err)
 	}
@@ -113,7 +113,7 @@ func keepOwner(path string, temp *os.File) error {
 
 // syncDir makes a rename in dir last through a power cut.
 func syncDir(dir string) error {
-	d, err := os.Open(dir) //nolint:gosec // G304: the operator names the file
+	d, err := os.Open(dir)
 	if err != nil {
 		return err
 	}
