@@ -5,6 +5,7 @@ import (
 	"crypto/tls"
 	"errors"
 	"fmt"
+	"os"
 	"sync"
 	"time"
 
@@ -59,6 +60,11 @@ func (c Config) withDefaults() (Config, error) {
 	if err := checkSubjectPrefix(c.OrdersPrefix); err != nil {
 		return c, fmt.Errorf("orders subject prefix: %w", err)
 	}
+	if c.CredsFile != "" {
+		if _, err := os.Stat(c.CredsFile); err != nil {
+			return c, fmt.Errorf("nats credentials file: %w", err)
+		}
+	}
 	if c.Replicas == 0 {
 		c.Replicas = 1
 	}
@@ -90,6 +96,7 @@ type Bus struct {
 	calls   *callWriter
 
 	mu        sync.Mutex
+	ledger    jetstream.Stream // looked up at its first use
 	consumers map[*consumption]struct{}
 	link      context.Context // ends when the connection is lost: no answer will come then
 	linkLost  context.CancelFunc
@@ -158,8 +165,11 @@ func (b *Bus) dial(ctx context.Context) error {
 			offer(failed, err)
 		}),
 		nats.ErrorHandler(func(_ *nats.Conn, _ *nats.Subscription, err error) {
-			b.log.Warn().Err(err).Msg("nats reported an error")
+			b.log.Warn().Str("error", masked(err.Error())).Msg("nats reported an error")
 		}),
+		// Without it the connection is given up for good when a server refuses the
+		// credentials twice, as it may while they are being rotated.
+		nats.IgnoreAuthErrorAbort(),
 	}
 	if b.cfg.Token != "" {
 		opts = append(opts, nats.Token(b.cfg.Token))

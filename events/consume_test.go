@@ -32,7 +32,7 @@ func collect(to chan<- events.Message) func(context.Context, events.Message) eve
 func orders(change ...func(*events.Consumer)) events.Consumer {
 	c := events.Consumer{
 		Stream: "ORDERS", Durable: "allocator", Subjects: []string{"orders.assigned"}, Workers: 2, MaxDeliver: 3,
-		AckWait: 600 * time.Millisecond, BackOff: []time.Duration{10 * time.Millisecond}, Dead: sealed,
+		AckWait: 3 * time.Second, BackOff: []time.Duration{10 * time.Millisecond}, Dead: sealed,
 	}
 	for _, f := range change {
 		f(&c)
@@ -179,7 +179,8 @@ func TestWaitingUsesUpNoDeliveryAndDoesNotHoldUpOthers(t *testing.T) {
 	var open atomic.Bool
 	var delivered, waits atomic.Int32
 	others := make(chan events.Message, 1)
-	stop := consume(t, b, orders(), func(_ context.Context, m events.Message) events.Result {
+	soon := func(c *events.Consumer) { c.AckWait = time.Second }
+	stop := consume(t, b, orders(soon), func(_ context.Context, m events.Message) events.Result {
 		if string(m.Data) != "wait" {
 			others <- m
 			return events.Done()
@@ -195,7 +196,7 @@ func TestWaitingUsesUpNoDeliveryAndDoesNotHoldUpOthers(t *testing.T) {
 	publish(t, js, "orders.assigned", "go")
 	receive(t, others, "a message behind those that wait")
 	start := time.Now() // much longer than AckWait, many more waits than MaxDeliver
-	require.Eventually(t, func() bool { return time.Since(start) > 1500*time.Millisecond }, within, tick)
+	require.Eventually(t, func() bool { return time.Since(start) > 2200*time.Millisecond }, within, tick)
 	require.GreaterOrEqual(t, metric(t, reg, "callmask_events_waiting"), 1.0)
 	open.Store(true)
 	require.Eventually(t, func() bool { return pending(t, js, "ORDERS", "allocator") == 0 }, within, tick)
@@ -328,6 +329,9 @@ func TestALongHandlerIsNotDeliveredTwice(t *testing.T) {
 	})
 	require.Eventually(t, func() bool { return pending(t, js, "ORDERS", "allocator") == 0 && calls.Load() > 0 }, within, tick)
 	require.EqualValues(t, 1, calls.Load())
+	info, err := js.Consumer(t.Context(), "ORDERS", "allocator")
+	require.NoError(t, err)
+	require.EqualValues(t, 1, info.CachedInfo().Delivered.Consumer, "the server must not have delivered it again")
 }
 
 func TestAHandlersContextEndsBeforeTheMessageIsDeliveredAgain(t *testing.T) {
@@ -336,7 +340,8 @@ func TestAHandlersContextEndsBeforeTheMessageIsDeliveredAgain(t *testing.T) {
 	js := client(t, srv)
 	publish(t, js, "orders.assigned", "slow")
 	left := make(chan time.Duration, 10)
-	consume(t, b, orders(), func(ctx context.Context, _ events.Message) events.Result {
+	soon := func(c *events.Consumer) { c.AckWait = 600 * time.Millisecond }
+	consume(t, b, orders(soon), func(ctx context.Context, _ events.Message) events.Result {
 		end, ok := ctx.Deadline()
 		if !ok {
 			return events.Dead("no deadline")
@@ -415,7 +420,7 @@ func TestManyMessagesAreHandledOnceEachByTwoProcesses(t *testing.T) {
 	t.Parallel()
 	b, srv := newBus(t)
 	js := client(t, srv)
-	const total = 2000
+	const total = 500
 	var mu sync.Mutex
 	seen := make(map[uint64]int)
 	handle := func(_ context.Context, m events.Message) events.Result {
@@ -432,12 +437,15 @@ func TestManyMessagesAreHandledOnceEachByTwoProcesses(t *testing.T) {
 		_, err := js.PublishAsync("orders.assigned", []byte("x"))
 		require.NoError(t, err)
 	}
+	receive(t, js.PublishAsyncComplete(), "the acknowledgements")
+	t.Logf("%d messages stored in %s", total, time.Since(start))
+	require.EqualValues(t, total, count(t, js, "ORDERS"))
 	require.Eventually(t, func() bool {
 		mu.Lock()
 		defer mu.Unlock()
 		return len(seen) == total
 	}, within, tick)
-	t.Logf("%d messages in %s", total, time.Since(start))
+	t.Logf("%d messages handled in %s", total, time.Since(start))
 	require.Eventually(t, func() bool { return pending(t, js, "ORDERS", "allocator") == 0 }, within, tick)
 	for seq, n := range seen {
 		require.Equal(t, 1, n, seq)

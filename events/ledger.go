@@ -83,7 +83,7 @@ func (b *Bus) LastRecord(ctx context.Context, number vn.Number) (rec Record, seq
 	const doing = "reading the ledger"
 	ctx, cancel := b.deadline(ctx)
 	defer cancel()
-	stream, err := b.js.Stream(ctx, streamLedger)
+	stream, err := b.ledgerStream(ctx)
 	if err != nil {
 		return rec, 0, failed(doing, err)
 	}
@@ -98,6 +98,24 @@ func (b *Bus) LastRecord(ctx context.Context, number vn.Number) (rec Record, seq
 		return rec, 0, fmt.Errorf("%s: record %d cannot be read: %w", doing, msg.Sequence, err)
 	}
 	return rec, msg.Sequence, nil
+}
+
+// ledgerStream spares LastRecord a second request at each call.
+func (b *Bus) ledgerStream(ctx context.Context) (jetstream.Stream, error) {
+	b.mu.Lock()
+	stream := b.ledger
+	b.mu.Unlock()
+	if stream != nil {
+		return stream, nil
+	}
+	stream, err := b.js.Stream(ctx, streamLedger)
+	if err != nil {
+		return nil, err
+	}
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.ledger = stream
+	return stream, nil
 }
 
 // LedgerLastSeq returns the last sequence that stream LEDGER ever gave out: 0 only

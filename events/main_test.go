@@ -19,7 +19,7 @@ import (
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 const (
-	within = 10 * time.Second
+	within = 20 * time.Second
 	tick   = 5 * time.Millisecond
 	real1  = "+12025550123" // a party's number: reserved for fiction
 	vn1    = "12025550150"

@@ -1,6 +1,7 @@
 package events_test
 
 import (
+	"context"
 	"strings"
 	"testing"
 	"time"
@@ -11,6 +12,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/callmask/callmask/events"
+	"github.com/callmask/callmask/internal/embedded"
 	"github.com/callmask/callmask/vn"
 )
 
@@ -185,12 +187,29 @@ func TestAServerThatDoesNotAnswerIsUnavailable(t *testing.T) {
 	b.Close()
 }
 
+func TestWrongCredentialsAreAnErrorAtOnce(t *testing.T) {
+	t.Parallel()
+	srv, err := embedded.StartNATS(t.Context(), embedded.NATSConfig{Addr: "127.0.0.1:0", Dir: t.TempDir(), Token: "s3cret"})
+	require.NoError(t, err)
+	t.Cleanup(func() { require.NoError(t, srv.Stop(context.WithoutCancel(t.Context()))) })
+	for _, token := range []string{"", "wrong"} {
+		start := time.Now()
+		_, err = events.Connect(t.Context(), events.Config{URL: srv.URL(), Token: token, Timeout: within})
+		require.ErrorContains(t, err, "refused the credentials")
+		require.Less(t, time.Since(start), within/2)
+	}
+	b, err := events.Connect(t.Context(), events.Config{URL: srv.URL(), Token: "s3cret"})
+	require.NoError(t, err)
+	b.Close()
+}
+
 func TestWrongSettingsAreNamed(t *testing.T) {
 	t.Parallel()
 	for want, cfg := range map[string]events.Config{
 		"nats url":              {},
 		"orders stream":         {URL: "x", OrdersStream: "a.b"},
 		"orders subject prefix": {URL: "x", OrdersPrefix: "shop.*"},
+		"nats credentials file": {URL: "x", CredsFile: "/does/not/exist"},
 		"nats replicas":         {URL: "x", Replicas: 2},
 		"nats timeout":          {URL: "x", Timeout: -1},
 	} {
