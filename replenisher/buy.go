@@ -60,7 +60,7 @@ func (r *Replenisher) failed(s *seller, err error) error {
 
 // parts takes errors.Join apart, at any depth.
 func parts(err error) []error {
-	joined, ok := err.(interface{ Unwrap() []error }) //nolint:errorlint // the join itself is meant, not what it wraps
+	joined, ok := err.(interface{ Unwrap() []error })
 	if !ok {
 		return []error{err}
 	}

@@ -104,6 +104,7 @@ func TestTheReaperEndsEveryLeaseInOneRound(t *testing.T) {
 		require.LessOrEqual(t, g.most, 16)
 		require.InDelta(t, 120, testutil.ToFloat64(r.ended), 0)
 		<-time.After(3500 * time.Millisecond) // of the bubble: it takes no time
+		synctest.Wait()
 		require.Len(t, g.reaps, 6, "then once a second")
 		stop()
 	})
@@ -150,6 +151,7 @@ func TestTheReaperOutlivesARedisThatIsAway(t *testing.T) {
 			g.fail = away
 			r, stop := reaping(t, g)
 			<-time.After(5500 * time.Millisecond) // of the bubble: it takes no time
+			synctest.Wait()
 			require.Len(t, g.reaps, 6)
 			want := 6.0
 			if errors.Is(away, vn.ErrCold) {

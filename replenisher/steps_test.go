@@ -1,7 +1,9 @@
 package replenisher
 
 import (
+	"bytes"
 	"errors"
+	"fmt"
 	"net/http"
 	"testing"
 	"time"
@@ -319,6 +321,27 @@ func TestWrongSettingsAreRefusedByName(t *testing.T) {
 		_, err := New(cfg, nil, nil, nil, reg, zerolog.Nop())
 		require.ErrorContains(t, err, want)
 	}
+}
+
+func TestNoNumberIsLoggedOrCountedInClear(t *testing.T) {
+	t.Parallel()
+	var logs bytes.Buffer
+	reg := prometheus.NewRegistry()
+	w, p := stocked(london)
+	p.next = func(step string) fate { return map[string]fate{"buy": unheard, "list": stale, "own": fine}[step] }
+	w.put(events.PurchaseIntent{VN: "447700900999", Pool: "london", Carrier: "dismissed", At: w.now})
+	w.put(events.PurchaseIntent{VN: "447700900998", Pool: "london", Carrier: "first", At: w.now})
+	r := p.startLogged(t, 1, reg, zerolog.New(&logs))
+	for range 5 {
+		w.advance(61 * time.Second)
+		look(t, r, "london")
+	}
+	for _, said := range []string{"leaving it alone", "adopted", "did not happen", "cannot be settled"} {
+		require.Contains(t, logs.String(), said)
+	}
+	families, err := reg.Gather()
+	require.NoError(t, err)
+	require.NotContains(t, logs.String()+fmt.Sprint(families), "44770090")
 }
 
 func TestEventsNameThePoolToLookAt(t *testing.T) {
