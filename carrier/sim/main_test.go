@@ -54,7 +54,7 @@ type decoder interface {
 // what decide says.
 func serve(t *testing.T, c decoder, decide func(call *vn.Call) vn.Decision) string {
 	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0") //nolint:noctx // opens at once
+	l, err := new(net.ListenConfig).Listen(t.Context(), "tcp", "127.0.0.1:0")
 	require.NoError(t, err)
 	server := &fasthttp.Server{Handler: func(ctx *fasthttp.RequestCtx) {
 		var call vn.Call

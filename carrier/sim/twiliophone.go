@@ -84,7 +84,7 @@ func (p *TwilioPhone) Call(ctx context.Context, from, to string) (Result, error)
 
 // SignTwilio returns the X-Twilio-Signature of a request: of the URL alone for a GET
 // (params nil), of the URL and the form for a POST.
-// https://www.twilio.com/docs/usage/security#validating-requests
+// https://www.twilio.com/docs/usage/security
 func SignTwilio(token, called string, params url.Values) string {
 	keys := make([]string, 0, len(params))
 	for key := range params {

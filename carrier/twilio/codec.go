@@ -93,7 +93,7 @@ func checkAccount(sid string) error {
 // publicBases returns the bases of the URLs that Twilio may have signed: the
 // configured one, and the one with the scheme's port added or the given port left
 // out, because Twilio's own libraries accept either.
-// https://www.twilio.com/docs/usage/security#a-few-notes
+// https://www.twilio.com/docs/usage/security (and what the npm package twilio 6.2.0 does)
 func publicBases(public string) ([]string, error) {
 	const field = "public_url"
 	if public == "" {
@@ -137,7 +137,7 @@ func (c *Codec) Decode(ctx *fasthttp.RequestCtx, _ []byte, call *vn.Call) error 
 			return vn.ErrForbidden
 		}
 	}
-	// https://www.twilio.com/docs/voice/twiml#request-parameters
+	// https://www.twilio.com/docs/voice/twiml
 	id, err := v.form.Get("CallSid")
 	if err != nil {
 		return err
@@ -166,13 +166,14 @@ func (c *Codec) Decode(ctx *fasthttp.RequestCtx, _ []byte, call *vn.Call) error 
 }
 
 // withheld are the numbers that stand for a caller who is not shown: the words
-// ANONYMOUS, RESTRICTED, BLOCKED, UNKNOWN and UNAVAILABLE on a telephone's keys.
-// https://help.twilio.com/articles/223179988-Why-am-I-getting-calls-from-these-strange-numbers-
+// ANONYMOUS, RESTRICTED, BLOCKED, UNKNOWN and UNAVAILABLE on a telephone's keys. They
+// are seen in practice but stand in no reference page of Twilio's. None of them can
+// be dialled, so nobody is refused by mistake.
 var withheld = [...]vn.Number{266696687, 7378742833, 2562533, 8656696, 86282452253}
 
 // caller reads From: 0 and true for a caller without a number (withheld, a Twilio
 // client, a SIP address), false for what is neither that nor a number.
-// https://www.twilio.com/docs/voice/twiml#request-parameters
+// https://www.twilio.com/docs/voice/twiml
 func caller(from []byte) (vn.Number, bool) {
 	if n, ok := vn.ParseE164(from); ok {
 		for _, w := range withheld {

@@ -19,7 +19,7 @@ import (
 )
 
 // signatureHeader carries the signature.
-// https://www.twilio.com/docs/usage/security#validating-requests
+// https://www.twilio.com/docs/usage/security
 const signatureHeader = "X-Twilio-Signature"
 
 // signatureLen is the length of 20 bytes in base64.
@@ -61,7 +61,8 @@ func (v *verifier) get() *check { return v.pool.Get().(*check) } //nolint:errche
 func (v *verifier) put(c *check) { v.pool.Put(c) }
 
 // verify tells whether Twilio signed the request, and leaves its fields in c.form.
-// The rules, all of https://www.twilio.com/docs/usage/security#validating-requests:
+// The rules, by https://www.twilio.com/docs/usage/security and the npm package twilio
+// 6.2.0, whose signatures the tests hold:
 //   - the URL is what Twilio called: the public base, path and raw query, no fragment
 //   - POST with a form: the decoded pairs follow, sorted by key, key and value joined
 //   - GET: the query is part of the URL, nothing follows
@@ -142,7 +143,7 @@ func (c *check) joinParams() bool {
 }
 
 // bodyMatches tells whether the query's bodySHA256 is the hash of the body.
-// https://www.twilio.com/docs/usage/security#validation-using-the-request-body
+// https://www.twilio.com/docs/usage/security
 func (c *check) bodyMatches(body []byte) bool {
 	want, err := c.form.Get("bodySHA256")
 	if err != nil {

@@ -2,22 +2,27 @@ package twilio
 
 import (
 	"net/http"
+	"strings"
 
 	"github.com/callmask/callmask/carrier/internal/text"
 	"github.com/callmask/callmask/vn"
 )
 
 // contentType is what Twilio takes for TwiML.
-// https://www.twilio.com/docs/voice/twiml#twilios-request-to-your-application
+// https://www.twilio.com/docs/voice/twiml
 const contentType = "text/xml"
+
+// maxText is the shortest limit among Twilio's voices, and an empty text is refused.
+// https://www.twilio.com/docs/api/errors/13521 https://www.twilio.com/docs/api/errors/13520
+const maxText = 3000
 
 const xmlHead = `<?xml version="1.0" encoding="UTF-8"?>`
 
 // AppendAnswer appends the TwiML of the decision to dst. On our own failure it
 // appends nothing and gives 503, which makes Twilio ask the number's fallback URL
-// (https://www.twilio.com/docs/usage/webhooks/voice-webhooks, error 11200). So does a
+// (https://www.twilio.com/docs/api/errors/11200, .../11205). So does a
 // connection that lacks either number: <Dial> without callerId would show the
-// caller's real number (https://www.twilio.com/docs/voice/twiml/dial#callerid).
+// caller's real number (https://www.twilio.com/docs/voice/twiml/dial, its default).
 func (c *Codec) AppendAnswer(dst []byte, _ *vn.Call, d *vn.Decision) (body []byte, mediaType string, status int) {
 	switch {
 	case d.Reason == vn.Connected && d.Destination.Valid() && d.CallerID.Valid():
@@ -30,7 +35,7 @@ func (c *Codec) AppendAnswer(dst []byte, _ *vn.Call, d *vn.Decision) (body []byt
 
 // appendDial appends the connection. answerOnBridge lets the caller hear ringing and
 // be billed only once the other side answers; timeout and timeLimit must be positive
-// whole seconds (errors 13212 and 13216).
+// whole seconds (https://www.twilio.com/docs/api/errors/13212, .../13216).
 // https://www.twilio.com/docs/voice/twiml/dial https://www.twilio.com/docs/voice/twiml/number
 func appendDial(dst []byte, d *vn.Decision) []byte {
 	dst = append(dst, xmlHead+`<Response><Dial callerId="`...)
@@ -61,9 +66,11 @@ func refusalTwiML(cfg Config) ([]byte, error) {
 	if words == "" {
 		words = DefaultText
 	}
-	// https://www.twilio.com/docs/voice/twiml/say#limits-and-considerations
-	if len(words) > 4096 {
-		return nil, &vn.FieldError{Field: "text", Problem: "is longer than the 4096 characters that Twilio speaks"}
+	if strings.TrimSpace(words) == "" {
+		return nil, &vn.FieldError{Field: "text", Problem: "holds nothing to speak"}
+	}
+	if len(words) > maxText {
+		return nil, &vn.FieldError{Field: "text", Problem: "is longer than 3000 bytes, the most that every voice of Twilio speaks"}
 	}
 	b := []byte(xmlHead + `<Response><Say`)
 	if cfg.Language != "" {
