@@ -29,7 +29,7 @@ var redisLine = regexp.MustCompile(`^\d+:[XCSM] \d+ \w+ \d+ [0-9:.]+ ([.\-*#]) (
 var number = regexp.MustCompile(`\d{7,}`)
 
 // routine are lines at Redis's highest level that announce nothing to act upon.
-var routine = []string{"oO0OoO0OoO0Oo", "Redis version=", "Configuration loaded", "User requested shutdown", "Redis is now ready to exit", "Server initialized"}
+var routine = []string{"oO0OoO0OoO0Oo", "Redis version=", "Configuration loaded", "User requested shutdown", "Redis is now ready to exit", "Server initialized", "Received SIGTERM"}
 
 func (l *redisLog) Write(p []byte) (int, error) {
 	l.mu.Lock()

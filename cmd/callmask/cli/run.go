@@ -1,8 +1,18 @@
 package cli
 
 import (
-	"errors"
+	"context"
+	"io"
+	"os"
+	"os/signal"
+	"syscall"
+	"time"
 
+	"github.com/mattn/go-isatty"
+	"github.com/redis/go-redis/v9"
+	"github.com/rs/zerolog"
+
+	"github.com/callmask/callmask/cmd/callmask/app"
 	"github.com/callmask/callmask/cmd/callmask/settings"
 )
 
@@ -56,8 +66,36 @@ func (p *Process) serve(role settings.Role, demo bool) error {
 	if err != nil {
 		return err
 	}
-	if err := s.Check(role); err != nil {
+	log, console := p.logger(s)
+	redis.SetLogger(&app.MaskedLog{Logger: log.With().Str("room", "redis").Logger()})
+	cfg := app.Config{Settings: s, Role: role, Logger: log}
+	if console {
+		cfg.Banner = p.Stderr
+	}
+	a, err := app.New(cfg)
+	if err != nil {
 		return err
 	}
-	return errors.New("not built yet")
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	// After the first signal the next one ends the process at once, as if nobody
+	// listened: whoever sends a second does not want to wait.
+	context.AfterFunc(ctx, stop)
+	return a.Run(ctx)
+}
+
+// logger writes for people on a terminal and JSON elsewhere, unless told otherwise.
+func (p *Process) logger(s *settings.Settings) (log zerolog.Logger, console bool) {
+	console = s.LogFormat == "console" || s.LogFormat == "auto" && isTerminal(p.Stderr)
+	var w io.Writer = p.Stderr
+	if console {
+		w = zerolog.ConsoleWriter{Out: p.Stderr, TimeFormat: time.TimeOnly, NoColor: !isTerminal(p.Stderr)}
+	}
+	return zerolog.New(w).Level(s.LogLevel).With().Timestamp().Logger(), console
+}
+
+// isTerminal tells whether w is a person's terminal.
+func isTerminal(w io.Writer) bool {
+	f, ok := w.(*os.File)
+	return ok && isatty.IsTerminal(f.Fd())
 }

@@ -30,15 +30,14 @@ type Carrier struct {
 
 	AccountSID string   // twilio
 	AuthTokens []string // twilio; two during a rotation
-	PublicURL  string   // twilio: what it calls, without a slash at the end
+	PublicURL  string   // twilio: what it calls, without a slash at the end; sim: empty for this process
 	APIURL     string   // twilio, sim: where numbers are bought
 	Refusal    string   // twilio: reject, busy, or say for a spoken refusal
 	Text       string   // twilio: what a spoken refusal says
 	Language   string   // twilio: the language of Text
 	Tokens     []string // softswitch
-	Secrets    []string // sim: the last segment of the webhook's path
+	Secrets    []string // sim: they sign its webhook, and buy its numbers
 	Listen     string   // sim: when set, the simulated carrier is started here
-	Stock      int      // sim: how many numbers the one started has for sale
 }
 
 const defaultTwilioURL = "https://api.twilio.com"
@@ -47,7 +46,7 @@ const defaultTwilioURL = "https://api.twilio.com"
 var kindKeys = map[Kind][]string{
 	Twilio:     {"account_sid", "auth_tokens", "public_url", "api_url", "refusal", "text", "language"},
 	Softswitch: {"tokens"},
-	Sim:        {"api_url", "secrets", "listen", "stock"},
+	Sim:        {"api_url", "secrets", "listen", "public_url"},
 }
 
 var common = []string{"name", "kind", "id"}
@@ -114,7 +113,7 @@ func (f *file) carrier(at string, in *fileCarrier) (Carrier, error) {
 	case Softswitch:
 		return c, f.secrets(at+".tokens", c.Tokens)
 	default:
-		return c, f.sim(at, in, &c)
+		return c, f.sim(at, &c)
 	}
 }
 
@@ -141,16 +140,18 @@ func (c *Carrier) TwilioCodec() twilio.Config {
 	}
 }
 
-func (f *file) sim(at string, in *fileCarrier, c *Carrier) error {
+func (f *file) sim(at string, c *Carrier) error {
 	if err := f.secrets(at+".secrets", c.Secrets); err != nil {
 		return err
+	}
+	if c.PublicURL != "" {
+		if err := f.baseURL(at+".public_url", c.PublicURL); err != nil {
+			return err
+		}
 	}
 	if c.Listen == "" {
 		if c.APIURL == "" {
 			return f.errorf(at+".api_url", "is missing (or set listen to start a simulated carrier here)")
-		}
-		if in.Stock != nil {
-			return f.errorf(at+".stock", "goes with listen only")
 		}
 		return f.baseURL(at+".api_url", c.APIURL)
 	}
@@ -163,12 +164,6 @@ func (f *file) sim(at string, in *fileCarrier, c *Carrier) error {
 	}
 	if !isLoopback(c.Listen) {
 		return f.errorf(at+".listen", "must be a loopback address: a simulated carrier is for trying out")
-	}
-	if c.Stock = 1000; in.Stock != nil {
-		c.Stock = *in.Stock
-	}
-	if c.Stock < 0 || c.Stock > 1_000_000 {
-		return f.errorf(at+".stock", "must be between 0 and 1000000")
 	}
 	return nil
 }

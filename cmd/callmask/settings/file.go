@@ -67,7 +67,6 @@ type fileCarrier struct {
 	Tokens     []string `yaml:"tokens"`
 	Secrets    []string `yaml:"secrets"`
 	Listen     string   `yaml:"listen"`
-	Stock      *int     `yaml:"stock"`
 }
 
 // parse reads text; an empty name means that there is no file.
@@ -114,7 +113,7 @@ func (f *file) mapping(n ast.Node) ([]*ast.MappingValueNode, error) {
 	case *ast.NullNode, *ast.CommentGroupNode:
 		return nil, nil
 	}
-	return nil, fmt.Errorf("%s:%d: must start with keys such as pools: and carriers:", f.name, n.GetToken().Position.Line)
+	return nil, fmt.Errorf("%s:%d: must start with keys such as pools and carriers", f.name, n.GetToken().Position.Line)
 }
 
 func (f *file) top(kv *ast.MappingValueNode) error {

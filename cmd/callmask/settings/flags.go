@@ -22,11 +22,11 @@ type Flags struct {
 	EmbeddedRedisPassword string `name:"embedded-redis-password" env:"CALLMASK_EMBEDDED_REDIS_PASSWORD" placeholder:"WORD" group:"Settings:" help:"Needed when that address is not loopback."`
 	EmbeddedNATSAddr      string `name:"embedded-nats-addr" env:"CALLMASK_EMBEDDED_NATS_ADDR" placeholder:"ADDR" group:"Settings:" help:"Own NATS; 127.0.0.1:4222 by default, port 0 for any."`
 	EmbeddedNATSToken     string `name:"embedded-nats-token" env:"CALLMASK_EMBEDDED_NATS_TOKEN" placeholder:"TOKEN" group:"Settings:" help:"Needed when that address is not loopback."`
-	Partitions            string `name:"partitions" env:"CALLMASK_PARTITIONS" placeholder:"N" group:"Settings:" help:"Partitions of the keys; fixed at the first start."`
 	Tombstone             string `name:"tombstone" env:"CALLMASK_TOMBSTONE" placeholder:"TIME" group:"Settings:" help:"How long an ended order is remembered; 25h by default."`
 	ResolveTimeout        string `name:"resolve-timeout" env:"CALLMASK_RESOLVE_TIMEOUT" placeholder:"TIME" group:"Settings:" help:"How long a call may wait for Redis; 100ms by default."`
 	RingTimeout           string `name:"ring-timeout" env:"CALLMASK_RING_TIMEOUT" placeholder:"TIME" group:"Settings:" help:"How long to ring; 30s by default."`
 	MaxCallDuration       string `name:"max-call-duration" env:"CALLMASK_MAX_CALL_DURATION" placeholder:"TIME" group:"Settings:" help:"How long a call may last; 1h by default."`
 	RefusalsPerMinute     string `name:"refusals-per-minute" env:"CALLMASK_REFUSALS_PER_MINUTE" placeholder:"N" group:"Settings:" help:"Refused calls per caller or number before rate_limited; 60 by default."`
+	DrainDelay            string `name:"drain-delay" env:"CALLMASK_DRAIN_DELAY" placeholder:"TIME" group:"Settings:" help:"From 'not ready' to closing the listener for carriers; 0s by default."`
 	ShutdownTimeout       string `name:"shutdown-timeout" env:"CALLMASK_SHUTDOWN_TIMEOUT" placeholder:"TIME" group:"Settings:" help:"How long a clean end may take; 15s by default."`
 }

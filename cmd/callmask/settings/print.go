@@ -90,7 +90,4 @@ func (c *Carrier) print(b *bytes.Buffer) {
 	list("tokens", c.Tokens)
 	list("secrets", c.Secrets)
 	one("listen", c.Listen)
-	if c.Listen != "" {
-		fmt.Fprintf(b, "    stock: %d\n", c.Stock)
-	}
 }

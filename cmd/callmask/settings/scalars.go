@@ -33,12 +33,12 @@ var scalars = []scalar{
 	{key: "embedded_redis_password", secret: allSecret, set: text(func(s *Settings) *string { return &s.EmbeddedRedisPassword })},
 	{key: "embedded_nats_addr", def: "127.0.0.1:4222", set: addr(func(s *Settings) *string { return &s.EmbeddedNATSAddr })},
 	{key: "embedded_nats_token", secret: allSecret, set: text(func(s *Settings) *string { return &s.EmbeddedNATSToken })},
-	{key: "partitions", def: "0", set: integer(func(s *Settings) *int { return &s.Partitions }, 0, 256)},
 	{key: "tombstone", def: "25h", set: duration(func(s *Settings) *time.Duration { return &s.Tombstone }, minTombstone, year)},
 	{key: "resolve_timeout", def: "100ms", set: duration(func(s *Settings) *time.Duration { return &s.ResolveTimeout }, 5*time.Millisecond, 10*time.Second)},
 	{key: "ring_timeout", def: "30s", set: duration(func(s *Settings) *time.Duration { return &s.RingTimeout }, 5*time.Second, 10*time.Minute)},
 	{key: "max_call_duration", def: "1h", set: duration(func(s *Settings) *time.Duration { return &s.MaxDuration }, time.Minute, 24*time.Hour)},
 	{key: "refusals_per_minute", def: "60", set: integer(func(s *Settings) *int { return &s.RefusalsPerMinute }, 1, 1_000_000)},
+	{key: "drain_delay", def: "0s", set: duration(func(s *Settings) *time.Duration { return &s.DrainDelay }, 0, 10*time.Minute)},
 	{key: "shutdown_timeout", def: "15s", set: duration(func(s *Settings) *time.Duration { return &s.ShutdownTimeout }, time.Second, 10*time.Minute)},
 }
 

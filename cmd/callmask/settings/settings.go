@@ -34,12 +34,12 @@ type Settings struct {
 	EmbeddedNATSAddr      string
 	EmbeddedNATSToken     string
 
-	Partitions        int // 0: 1 on a single Redis, 16 on a Cluster
 	Tombstone         time.Duration
 	ResolveTimeout    time.Duration // how long a call may wait for Redis
 	RingTimeout       time.Duration
 	MaxDuration       time.Duration
 	RefusalsPerMinute int
+	DrainDelay        time.Duration // between "not ready" and closing the listener for carriers
 	ShutdownTimeout   time.Duration
 
 	Pools    []Pool
@@ -148,13 +148,9 @@ func (s *Settings) Check(role Role) error {
 			{s.RedisURL, "redis_url", "the address of Redis"},
 			{s.NATSURL, "nats_url", "the address of NATS"},
 			{s.Keyset, "keyset", "the path of the keyset file (`callmask keys add` makes one)"},
+			{s.APIToken, "api_token", "the token of its private listener"},
 		} {
 			if err := need(n.value, n.key, n.what); err != nil {
-				return err
-			}
-		}
-		if role == Allocator {
-			if err := need(s.APIToken, "api_token", "the token of its private API"); err != nil {
 				return err
 			}
 		}
@@ -196,3 +192,7 @@ func checkEmbedded(v *values, addrKey, addr, secretKey, secret string) error {
 
 func envName(key string) string  { return "CALLMASK_" + strings.ToUpper(key) }
 func flagName(key string) string { return strings.ReplaceAll(key, "_", "-") }
+
+// Named puts the variable of the setting with this file key before an error that
+// came up when the setting was used.
+func Named(key string, err error) error { return fmt.Errorf("%s: %w", envName(key), err) }

@@ -138,7 +138,7 @@ func TestAMistakeIsOneLineThatNamesTheSetting(t *testing.T) {
 		"a list on top":              {file: "- a\n", want: "callmask.yaml:1: must start with keys"},
 		"unknown key on top":         {file: "\npool: []\n", want: "callmask.yaml:2: pool: is no setting; did you mean pools?"},
 		"unknown key of a pool":      {file: pool("  cooldwon: 1m\n"), want: "callmask.yaml:4: pools[0].cooldwon is no setting; did you mean cooldown?"},
-		"unknown key of a ttl":       {file: pool("  ttl: {defualt: 1m}\n"), want: "callmask.yaml:4: pools[0].ttl.defualt is no setting; did you mean default?"},
+		"unknown key of a ttl":       {file: pool("  ttl: {least: 1m}\n"), want: "callmask.yaml:4: pools[0].ttl.least is no setting"},
 		"unknown key of a carrier":   {file: carrier("{name: a, kind: sim, token: x}"), want: "callmask.yaml:2: carriers[0].token is no setting; did you mean tokens?"},
 		"the same key twice":         {file: "log_level: info\nlog_level: warn\n", want: "callmask.yaml:2: is not valid YAML"},
 		"a word for a number":        {file: pool("  max: many\n"), want: "callmask.yaml:4: pools[0].max must be a whole number"},
@@ -210,10 +210,10 @@ func TestAVariableCannotChangeTheFilesStructure(t *testing.T) {
 
 func TestANumberMayComeFromAVariable(t *testing.T) {
 	t.Parallel()
-	path := write(t, "partitions: ${P}\npools: [{name: a, region: GB, max: \"${MAX}\"}]\n")
+	path := write(t, "nats_replicas: ${P}\npools: [{name: a, region: GB, max: \"${MAX}\"}]\n")
 	s, err := Load(Input{Flags: map[string]string{"config": path}, Env: env(map[string]string{"P": "4", "MAX": "77"})})
 	require.NoError(t, err)
-	require.Equal(t, 4, s.Partitions)
+	require.Equal(t, 4, s.NATSReplicas)
 	require.Equal(t, 77, s.Pools[0].Max)
 }
 

@@ -1,0 +1,94 @@
+package app
+
+import (
+	"context"
+	"fmt"
+
+	"github.com/callmask/callmask/carrier/sim"
+	"github.com/callmask/callmask/carrier/softswitch"
+	"github.com/callmask/callmask/carrier/twilio"
+	"github.com/callmask/callmask/cmd/callmask/settings"
+	"github.com/callmask/callmask/replenisher"
+	"github.com/callmask/callmask/router"
+)
+
+// codecs gives the router everybody who may ask it: carriers by webhook, softswitches
+// and the API token by /v1/resolve.
+func (a *App) codecs() (carriers, resolvers []router.Carrier, err error) {
+	for i := range a.set.Carriers {
+		c := &a.set.Carriers[i]
+		out := router.Carrier{Name: c.Name, ID: c.ID}
+		switch c.Kind {
+		case settings.Twilio:
+			out.Codec, err = twilio.New(c.TwilioCodec())
+			carriers = append(carriers, out)
+		case settings.Softswitch:
+			out.Codec, err = softswitch.New(softswitch.Config{Tokens: c.Tokens})
+			resolvers = append(resolvers, out)
+		case settings.Sim:
+			out.Codec, err = sim.NewCodec(sim.Config{Secrets: c.Secrets})
+			carriers = append(carriers, out)
+		}
+		if err != nil {
+			return nil, nil, fmt.Errorf("carriers[%d]: %w", i, err)
+		}
+	}
+	codec, err := softswitch.New(softswitch.Config{Tokens: []string{a.at.APIToken}})
+	if err != nil {
+		return nil, nil, settings.Named("api_token", err)
+	}
+	return carriers, append(resolvers, router.Carrier{Name: "api", Any: true, Codec: codec}), nil
+}
+
+// simServers starts the simulated carriers that the settings want here.
+func (a *App) simServers(ctx context.Context) error {
+	if !a.has(settings.Replenisher) {
+		return nil
+	}
+	for i := range a.set.Carriers {
+		c := &a.set.Carriers[i]
+		if c.Kind != settings.Sim || c.Listen == "" {
+			continue
+		}
+		srv, err := sim.NewServer(sim.ServerConfig{Tokens: c.Secrets})
+		if err == nil {
+			err = srv.Listen(ctx, c.Listen)
+		}
+		if err != nil {
+			return fmt.Errorf("carriers[%d].listen: %w", i, err)
+		}
+		a.newStage(ctx, "simulated carrier").run("simulated carrier "+c.Name, srv.Run)
+		a.simURLs[c.Name], a.at.SimURL = srv.URL(), srv.URL()
+		a.log.Warn().Str("carrier", c.Name).Str("url", srv.URL()).Msg("simulated carrier: it sells fictional numbers")
+	}
+	return nil
+}
+
+// sellers gives the replenisher the carriers that sell numbers.
+func (a *App) sellers() (map[string]replenisher.CarrierConfig, error) {
+	sellers := map[string]replenisher.CarrierConfig{}
+	for i := range a.set.Carriers {
+		c := &a.set.Carriers[i]
+		if c.Kind != settings.Sim {
+			continue
+		}
+		api := c.APIURL
+		if own, ok := a.simURLs[c.Name]; ok {
+			api = own
+		}
+		numbers, err := sim.NewNumbers(sim.NumbersConfig{APIURL: api, Token: c.Secrets[0]})
+		if err != nil {
+			return nil, fmt.Errorf("carriers[%d]: %w", i, err)
+		}
+		a.onEnd("carrier "+c.Name, func(context.Context) error { numbers.Close(); return nil })
+		base := c.PublicURL
+		if base == "" {
+			if a.at.HTTP == "" {
+				return nil, fmt.Errorf("carriers[%d].public_url: is missing: without the router here nobody else knows where calls go", i)
+			}
+			base = "http://" + a.at.HTTP
+		}
+		sellers[c.Name] = replenisher.CarrierConfig{Numbers: numbers, WebhookURL: base + "/v1/carriers/" + c.Name + "/voice"}
+	}
+	return sellers, nil
+}

@@ -1,0 +1,70 @@
+package app
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+	"github.com/redis/go-redis/v9/maintnotifications"
+
+	"github.com/callmask/callmask/cmd/callmask/settings"
+)
+
+// NewRedis returns a client for the URL of a setting. timeout bounds each read and
+// write: short for calls, which wait for nobody, longer for everything else. pool is
+// the number of connections for each node.
+//
+// go-redis's own time-outs do not suit a call that waits: reads of 3 s, context
+// deadlines ignored, and a Cluster's state that is read anew only every 60 s.
+func NewRedis(url string, timeout time.Duration, pool int) (redis.UniversalClient, error) {
+	r, err := settings.ParseRedis(url)
+	if err != nil {
+		return nil, settings.Named("redis_url", err)
+	}
+	o := r.Options
+	o.DialTimeout = max(timeout, time.Second)
+	o.ReadTimeout, o.WriteTimeout, o.PoolTimeout = timeout, timeout, timeout
+	o.ContextTimeoutEnabled, o.DisableIdentity = true, true
+	o.DialerRetries = 1
+	o.MaxRetries, o.MinRetryBackoff, o.MaxRetryBackoff = 2, time.Millisecond, 20*time.Millisecond
+	o.PoolSize = pool
+	o.MaintNotificationsConfig = &maintnotifications.Config{Mode: maintnotifications.ModeDisabled}
+	if r.Cluster {
+		c := o.Cluster()
+		c.ClusterStateReloadInterval = time.Second
+		return redis.NewClusterClient(c), nil
+	}
+	return redis.NewClient(o.Simple()), nil
+}
+
+// startPatience is how long a start waits for an external Redis or NATS that may
+// itself be starting.
+const startPatience = 30 * time.Second
+
+// patiently tries until it succeeds or startPatience is over.
+func (a *App) patiently(ctx context.Context, what string, try func(context.Context) error) error {
+	ctx, cancel := context.WithTimeout(ctx, startPatience)
+	defer cancel()
+	tick := time.NewTicker(250 * time.Millisecond)
+	defer tick.Stop()
+	for first := true; ; first = false {
+		one, cancel := context.WithTimeout(ctx, 5*time.Second)
+		err := try(one)
+		cancel()
+		if err == nil {
+			return nil
+		}
+		if first {
+			a.log.Warn().Err(err).Str("server", what).Msg("waiting for it to answer")
+		}
+		select {
+		case <-ctx.Done():
+			if e := context.Cause(ctx); e != context.DeadlineExceeded { //nolint:errorlint // asked to stop meanwhile
+				return e
+			}
+			return fmt.Errorf("no answer for %s: %w", startPatience, err)
+		case <-tick.C:
+		}
+	}
+}

@@ -1,0 +1,277 @@
+package app
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/callmask/callmask/allocator"
+	"github.com/callmask/callmask/cmd/callmask/settings"
+	"github.com/callmask/callmask/events"
+	"github.com/callmask/callmask/ledger"
+	"github.com/callmask/callmask/replenisher"
+	"github.com/callmask/callmask/router"
+	"github.com/callmask/callmask/scripts"
+	"github.com/callmask/callmask/vn"
+)
+
+const (
+	workTimeout = 2 * time.Second // of a Redis command that no caller waits for
+	workConns   = 64
+	callConns   = 128
+	refresh     = time.Second
+)
+
+// deadPools is the context that dead letters of the replenisher are sealed with.
+const deadPools = "callmask dead letter pools"
+
+func (a *App) has(role settings.Role) bool { return a.cfg.Role.Has(role) }
+
+// base connects to Redis and NATS and keeps the keyset up to date.
+func (a *App) base(ctx context.Context) error {
+	client, err := NewRedis(a.at.RedisURL, workTimeout, workConns)
+	if err != nil {
+		return err
+	}
+	a.onEnd("redis client", func(context.Context) error { return client.Close() })
+	if err := a.connectBus(ctx); err != nil {
+		return err
+	}
+	maxAge, err := a.ordersMaxAge(ctx)
+	if err != nil {
+		return err
+	}
+	a.store, err = scripts.New(scripts.Config{Tombstone: a.set.Tombstone, Timeout: workTimeout, OrdersMaxAge: maxAge}, client, a.keys)
+	if err != nil {
+		return settings.Named("tombstone", err)
+	}
+	if err := a.patiently(ctx, "redis", a.store.Start); err != nil {
+		return settings.Named("redis_url", err)
+	}
+	a.parts.add(part{name: "redis", check: a.store.Ping, needed: true})
+	s := a.newStage(ctx, "base")
+	s.run("keyset", a.keys.Run)
+	if !a.has(settings.Allocator) {
+		s.run("number index", a.refreshIndex) // the allocator has its own
+	}
+	return nil
+}
+
+func (a *App) connectBus(ctx context.Context) error {
+	cfg := events.Config{
+		URL: a.at.NATSURL, Name: "callmask " + string(a.cfg.Role), Token: a.at.NATSToken, CredsFile: a.set.NATSCreds,
+		OrdersStream: a.set.OrdersStream, OrdersPrefix: a.set.OrdersPrefix, Replicas: a.set.NATSReplicas,
+		Lazy:       a.cfg.Role == settings.Router, // answers calls also while NATS is away
+		Registerer: a.reg, Logger: a.log.With().Str("room", "events").Logger(),
+	}
+	err := a.patiently(ctx, "nats", func(ctx context.Context) error {
+		var err error
+		a.bus, err = events.Connect(ctx, cfg)
+		return err
+	})
+	if err != nil {
+		return settings.Named("nats_url", err)
+	}
+	a.onEnd("nats client", func(context.Context) error { a.bus.Close(); return nil })
+	if a.cfg.Role != settings.Router {
+		if err := a.patiently(ctx, "nats", a.bus.EnsureStreams); err != nil {
+			return settings.Named("nats_url", err)
+		}
+	}
+	a.parts.add(part{name: "nats", check: a.bus.Ping, needed: a.cfg.Role != settings.Router})
+	return nil
+}
+
+// ordersMaxAge tells how long a late event can be on its way; a tombstone must be
+// there when it comes. The router handles no events and leaves no tombstones.
+func (a *App) ordersMaxAge(ctx context.Context) (time.Duration, error) {
+	if a.cfg.Role == settings.Router {
+		return 0, nil // scripts' default, which the settings' least tombstone exceeds
+	}
+	maxAge, err := a.bus.OrdersMaxAge(ctx)
+	if err != nil {
+		return 0, settings.Named("nats_url", err)
+	}
+	if maxAge == 0 {
+		return 0, settings.Named("orders_stream", fmt.Errorf("stream %s keeps messages for ever: give it a max age below CALLMASK_TOMBSTONE (%s)",
+			a.set.OrdersStream, a.set.Tombstone))
+	}
+	return maxAge, nil
+}
+
+// refreshIndex keeps the local index of our numbers up to date.
+func (a *App) refreshIndex(ctx context.Context) error {
+	tick := time.NewTicker(refresh)
+	defer tick.Stop()
+	for failing := false; ; {
+		err := a.store.RefreshVNs(ctx)
+		switch {
+		case ctx.Err() != nil:
+			return nil
+		case err != nil && !failing:
+			a.log.Warn().Err(err).Msg("the index of our numbers is not up to date")
+		}
+		failing = err != nil
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-tick.C:
+		}
+	}
+}
+
+// workers starts the allocator, the replenisher and the reaper.
+func (a *App) workers(ctx context.Context) error {
+	if a.cfg.Role == settings.Router {
+		return nil
+	}
+	s := a.newStage(ctx, "workers")
+	if a.has(settings.Allocator) {
+		al, err := a.allocator(s)
+		if err != nil {
+			return err
+		}
+		// A new Redis is marked ready by the allocator in a moment; the replenisher
+		// would otherwise find it not ready and look again only ten seconds later.
+		a.await(ctx, markReady, al.Check)
+	}
+	if a.has(settings.Replenisher) {
+		return a.replenisher(s)
+	}
+	return nil
+}
+
+// markReady is how long the start waits for the allocator's first look at Redis.
+const markReady = 3 * time.Second
+
+// await returns when check succeeds, at the latest after the given time.
+func (a *App) await(ctx context.Context, most time.Duration, check func(context.Context) error) {
+	ctx, cancel := context.WithTimeout(ctx, most)
+	defer cancel()
+	tick := time.NewTicker(20 * time.Millisecond)
+	defer tick.Stop()
+	for check(ctx) != nil {
+		select {
+		case <-ctx.Done():
+			return // not an error: /readyz tells what is missing
+		case <-tick.C:
+		}
+	}
+}
+
+func (a *App) allocator(s *stage) (*allocator.Allocator, error) {
+	cfg := allocator.Config{}
+	for i := range a.set.Pools {
+		cfg.Pools = append(cfg.Pools, allocator.Pool(a.set.Pools[i]))
+	}
+	for i := range a.set.Carriers {
+		cfg.Carriers = append(cfg.Carriers, scripts.Carrier{Name: a.set.Carriers[i].Name, ID: a.set.Carriers[i].ID})
+	}
+	al, err := allocator.New(cfg, a.store, a.bus, a.keys, a.reg, a.log.With().Str("room", "allocator").Logger())
+	if err != nil {
+		return nil, err
+	}
+	api := al.API(a.at.APIToken)
+	a.adminAPI.Store(&api)
+	s.run("allocator", al.Run)
+	a.parts.add(part{name: "allocator", check: al.Check, needed: true})
+	return al, nil
+}
+
+func (a *App) replenisher(s *stage) error {
+	log := a.log.With().Str("room", "replenisher").Logger()
+	led := ledger.New(a.store, a.bus, log)
+	sellers, err := a.sellers()
+	if err != nil {
+		return err
+	}
+	cfg := replenisher.Config{
+		Carriers: sellers,
+		SealDead: func(payload []byte) ([]byte, error) { return a.keys.Primary().SealBytes(payload, []byte(deadPools)) },
+	}
+	for i := range a.set.Pools {
+		p := &a.set.Pools[i]
+		cfg.Pools = append(cfg.Pools, replenisher.Pool{
+			Name: p.Name, Region: p.Region, Carriers: p.Carriers, LowWater: p.LowWater, Target: p.Target, Max: p.Max,
+		})
+	}
+	r, err := replenisher.New(cfg, a.store, a.bus, led, a.reg, log)
+	if err != nil {
+		return err
+	}
+	reaper, err := replenisher.NewReaper(replenisher.ReaperConfig{}, a.store, led, a.reg, log)
+	if err != nil {
+		return err
+	}
+	s.run("replenisher", r.Run)
+	s.run("reaper", reaper.Run)
+	return nil
+}
+
+// front starts the router on the listener for carriers.
+func (a *App) front(ctx context.Context) error {
+	if !a.has(settings.Router) {
+		return nil
+	}
+	client, err := NewRedis(a.at.RedisURL, a.set.ResolveTimeout, callConns)
+	if err != nil {
+		return err
+	}
+	a.onEnd("redis client for calls", func(context.Context) error { return client.Close() })
+	calls, err := scripts.New(scripts.Config{Tombstone: a.set.Tombstone, Timeout: a.set.ResolveTimeout}, client, a.keys)
+	if err != nil {
+		return settings.Named("tombstone", err)
+	}
+	lapsed := prometheus.NewCounterFunc(prometheus.CounterOpts{
+		Name: "callmask_router_lapsed_bindings_total",
+		Help: "Calls refused because Redis still served a binding whose lease had ended by this process's clock.",
+	}, func() float64 { return float64(calls.LapsedBindings()) })
+	if err := a.reg.Register(lapsed); err != nil {
+		return fmt.Errorf("metrics: %w", err)
+	}
+	carriers, resolvers, err := a.codecs()
+	if err != nil {
+		return err
+	}
+	r, err := router.New(router.Config{
+		Carriers: carriers, Resolvers: resolvers, RingTimeout: a.set.RingTimeout, MaxDuration: a.set.MaxDuration,
+		Budget: a.set.ResolveTimeout, RefusalsPerMinute: a.set.RefusalsPerMinute,
+		DrainDelay: a.set.DrainDelay, DrainTimeout: a.set.ShutdownTimeout / 2,
+	}, calls, &recorder{bus: a.bus, isVN: a.store.IsVN}, a.reg, a.log.With().Str("room", "router").Logger())
+	if err != nil {
+		return err
+	}
+	ln := a.httpLn
+	a.httpLn = nil // Serve closes it
+	s := a.newStage(ctx, "router")
+	s.run("router", func(ctx context.Context) error { return r.Serve(ctx, ln) })
+	a.parts.add(part{name: "router", needed: true, check: func(context.Context) error {
+		if r.Draining() {
+			return errors.New("draining")
+		}
+		return nil
+	}})
+	return nil
+}
+
+// recorder publishes each decision as calls.decided, without ever waiting.
+type recorder struct {
+	bus  *events.Bus
+	isVN func(vn.Number) bool
+}
+
+// Record implements router.Recorder. What was dialled goes out only when it is one
+// of our numbers: anything else may be somebody's real one.
+func (r *recorder) Record(carrier string, call *vn.Call, d *vn.Decision, took time.Duration) {
+	e := events.CallDecided{
+		Carrier: carrier, CallID: string(call.ID), OrderID: string(d.OrderID), Reason: d.Reason.String(),
+		At: time.Now().UTC(), TookUS: took.Microseconds(),
+	}
+	if r.isVN(call.Called) {
+		e.VN = call.Called.E164()
+	}
+	r.bus.Decided(e)
+}
