@@ -167,8 +167,8 @@ func (c *Codec) Decode(ctx *fasthttp.RequestCtx, _ []byte, call *vn.Call) error 
 
 // withheld are the numbers that stand for a caller who is not shown: the words
 // ANONYMOUS, RESTRICTED, BLOCKED, UNKNOWN and UNAVAILABLE on a telephone's keys. They
-// are seen in practice but stand in no reference page of Twilio's. None of them can
-// be dialled, so nobody is refused by mistake.
+// are seen in practice but stand in no reference page of Twilio's. None of them is
+// a valid number of its country, so nobody is refused by mistake.
 var withheld = [...]vn.Number{266696687, 7378742833, 2562533, 8656696, 86282452253}
 
 // caller reads From: 0 and true for a caller without a number (withheld, a Twilio
