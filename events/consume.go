@@ -52,7 +52,9 @@ const (
 	// how long they then have to notice that their context has ended.
 	stopGrace = 10 * time.Second
 
-	advisoriesSuffix = "-advisories"
+	// streamAdvisories has a consumer of this name for every consumer of ours: the
+	// same durable may exist on several streams.
+	advisoriesDurable = "%s-%s-advisories"
 )
 
 func (c Consumer) withDefaults() (Consumer, error) {
@@ -125,7 +127,7 @@ func (b *Bus) Consume(ctx context.Context, c Consumer, handle func(context.Conte
 		return err
 	}
 	exhausted := c
-	exhausted.Stream, exhausted.Durable = streamAdvisories, c.Durable+advisoriesSuffix
+	exhausted.Stream, exhausted.Durable = streamAdvisories, fmt.Sprintf(advisoriesDurable, c.Stream, c.Durable)
 	exhausted.Subjects = []string{advisoryPrefix + c.Stream + "." + c.Durable}
 	exhausted.Workers, exhausted.MaxDeliver, exhausted.MaxWaiting = 1, -1, 1
 	dead := &deadLetters{bus: b, consumer: c}

@@ -235,7 +235,27 @@ func TestAMessageThatKillsItsProcessAtEveryDeliveryBecomesADeadLetter(t *testing
 	require.Equal(t, fmt.Sprintf("box of %d bytes", len(orderWithNumber)), string(letter.Payload))
 	require.NotContains(t, string(msg.Data), real1[1:])
 	require.Empty(t, got)
-	require.Eventually(t, func() bool { return pending(t, js, "ADVISORIES", "allocator-advisories") == 0 }, within, tick)
+	require.Eventually(t, func() bool { return pending(t, js, "ADVISORIES", "ORDERS-allocator-advisories") == 0 }, within, tick)
+}
+
+func TestOneDurableNameMayBeUsedOnSeveralStreams(t *testing.T) {
+	t.Parallel()
+	b, srv := newBus(t)
+	js := client(t, srv)
+	pools := events.Consumer{Stream: events.StreamPools, Durable: "allocator", AckWait: time.Second}
+	got := make(chan events.Message, 1)
+	consume(t, b, orders(), collect(got))
+	consume(t, b, pools, collect(got))
+	require.NoError(t, b.PoolLow(t.Context(), events.PoolLow{Pool: "p"}))
+	require.Equal(t, events.SubjectPoolLow, receive(t, got, "the pool's event").Subject)
+	publish(t, js, "orders.assigned", orderWithNumber)
+	require.Equal(t, "orders.assigned", receive(t, got, "the order's event").Subject)
+	require.Eventually(t, func() bool { return b.Ping(t.Context()) == nil }, within, tick)
+	for name, subject := range map[string]string{"ORDERS": "ORDERS.allocator", "POOLS": "POOLS.allocator"} {
+		c, err := js.Consumer(t.Context(), "ADVISORIES", name+"-allocator-advisories")
+		require.NoError(t, err)
+		require.Equal(t, []string{"$JS.EVENT.ADVISORY.CONSUMER.MAX_DELIVERIES." + subject}, c.CachedInfo().Config.FilterSubjects)
+	}
 }
 
 func TestAServerRestartUnderARunningConsumeLosesNothing(t *testing.T) {
