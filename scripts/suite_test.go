@@ -28,6 +28,7 @@ var storeCases = []struct {
 	{"RefillLeavesForeignNumbersAloneAndUndoesADrain", testRefillLeavesForeignNumbersAloneAndUndoesADrain},
 	{"ScriptsSurviveAScriptFlush", testScriptsSurviveAScriptFlush},
 	{"ConcurrentAllocationsNeverShareAVN", testConcurrentAllocationsNeverShareAVN},
+	{"AuditCountsEveryVNOfAHealthyRedis", testAuditCountsEveryVNOfAHealthyRedis},
 }
 
 // TestStore runs every case on a Redis of its own, and on a Redis Cluster, where

@@ -1,0 +1,390 @@
+package scripts
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+
+	"github.com/callmask/callmask/vn"
+)
+
+// sighting is all that concerns one VN: from a census (no moment in common), or from
+// one transaction.
+type sighting struct {
+	number   string
+	entry    string   // of the inventory, "" for none
+	sets     []string // such as "free:jakarta:sim"
+	bindings map[string]string
+	holders  map[string]map[string]string // live orders that hold it, by id
+	now      time.Time
+}
+
+// judge returns what is wrong with a VN, and its state when nothing is.
+func (v *sighting) judge() (problems []Problem, state string) {
+	n, _ := vn.ParseDigits(v.number)
+	bad := func(kind ProblemKind, order, detail string) {
+		problems = append(problems, Problem{Kind: kind, VN: n, OrderID: order, Detail: detail})
+	}
+	owner := ""
+	if v.entry == "" {
+		bad(ProblemUnowned, "", "is in use but not in the inventory")
+	} else if inv, err := parseInventory(n, v.entry); err != nil {
+		bad(ProblemDamaged, "", err.Error())
+	} else {
+		owner = inv.Pool + ":" + inv.Carrier
+	}
+	var kinds []string
+	for _, set := range v.sets {
+		kind, where, _ := strings.Cut(set, ":")
+		kinds = append(kinds, kind)
+		if owner != "" && where != owner {
+			bad(ProblemStates, "", "is in "+set+", but belongs to "+owner)
+		}
+	}
+	if len(v.holders) > 1 {
+		bad(ProblemShared, "", fmt.Sprintf("is held by %d live orders", len(v.holders)))
+	}
+	switch leased := len(v.holders) > 0; {
+	case leased && len(kinds) == 0:
+		state = "leased"
+	case leased && slices.Equal(kinds, []string{"draining"}):
+		state = "draining"
+	case !leased && len(kinds) == 1 && kinds[0] != "draining":
+		state = kinds[0]
+	case !leased && len(kinds) == 0:
+		bad(ProblemLeaked, "", "is neither free nor leased, cooling or draining")
+	default:
+		if leased {
+			kinds = append(kinds, "leased")
+		}
+		bad(ProblemStates, "", "is "+strings.Join(kinds, " and "))
+	}
+	for id, order := range v.holders {
+		v.judgeBindings(id, order, bad)
+	}
+	if len(v.holders) == 0 && len(v.bindings) > 0 {
+		bad(ProblemBinding, "", "still routes calls, though no live order holds it")
+	}
+	return problems, state
+}
+
+// judgeBindings compares the bindings of a VN with the live order that holds it.
+func (v *sighting) judgeBindings(id string, order map[string]string, bad func(ProblemKind, string, string)) {
+	rec, err := parseRecord(order)
+	if err != nil {
+		bad(ProblemDamaged, id, err.Error())
+		return
+	}
+	lapsed := !rec.end.After(v.now)
+	if len(v.bindings) == 0 {
+		if !lapsed {
+			bad(ProblemBinding, id, "routes no calls, though a live order holds it")
+		}
+		return
+	}
+	own := slices.IndexFunc(rec.numbers, func(n vn.Number) bool { return n.Digits() == v.number })
+	if len(v.bindings) != len(rec.numbers)-1 {
+		bad(ProblemBinding, id, fmt.Sprintf("has %d bindings for %d parties", len(v.bindings), len(rec.numbers)))
+	}
+	for calling, token := range rec.tokens {
+		value, ok := v.bindings[string(token[:])]
+		if !ok {
+			if calling != own {
+				bad(ProblemBinding, id, "lacks a party's binding")
+			}
+			continue
+		}
+		b, err := viewBinding([]byte(value))
+		switch {
+		case err != nil:
+			bad(ProblemDamaged, id, err.Error())
+		case string(b.orderID()) != id, int(b.party()) != own, b.vn() != rec.numbers[calling], b.key() != rec.keyID,
+			strconv.Itoa(int(b.carrier())) != order["carrier_id"]:
+			bad(ProblemBinding, id, "has a binding that is not its order's")
+		case b.leaseEnd().Sub(rec.end).Abs() > time.Second:
+			bad(ProblemBinding, id, "has a binding with another lease end than its order")
+		}
+	}
+}
+
+// judgeOrder compares an order with its entry in leases.
+func judgeOrder(order map[string]string, score string) string {
+	at, _ := strconv.ParseFloat(score, 64)
+	switch {
+	case order["state"] == string(vn.Active) && score == "":
+		return "is live, but has no entry in leases: nothing would end it"
+	case order["state"] == string(vn.Active) && strconv.FormatInt(int64(at), 10) != order["end"]:
+		return "is live, but its entry in leases has another lease end"
+	case order["state"] == string(vn.Ended) && order["settled"] != "1" && score == "":
+		return "has ended, but is not settled and has no entry in leases: its end would never be published"
+	}
+	return ""
+}
+
+// partition judges a census and looks at every suspect a second time, atomically.
+func (a *auditor) partition(ctx context.Context, p string, c *census) error {
+	now, ready, totals, err := a.store.moment(ctx, p)
+	if err != nil {
+		return err
+	}
+	if !ready {
+		a.found(ProblemCold, "", "", "the partition "+p+" is not marked ready; run `callmask rebuild`")
+	}
+	holders := make(map[string]map[string]map[string]string)
+	for id, order := range c.orders {
+		if order["state"] != string(vn.Active) {
+			continue
+		}
+		a.out.Orders++
+		for number := range strings.SplitSeq(order["numbers"], ",") {
+			if holders[number] == nil {
+				holders[number] = make(map[string]map[string]string, 1)
+			}
+			holders[number][id] = order
+		}
+	}
+	counts := make(map[string]*Stock)
+	numbers := make(map[string]bool, len(c.inventory))
+	for n := range c.inventory {
+		numbers[n] = true
+	}
+	for n := range c.sets {
+		numbers[n] = true
+	}
+	for n := range c.bindings {
+		numbers[n] = true
+	}
+	for n := range holders {
+		numbers[n] = true
+	}
+	for n := range numbers {
+		v := &sighting{
+			number: n, entry: c.inventory[n], sets: c.sets[n], bindings: c.bindings[n], holders: holders[n], now: now,
+		}
+		problems, state := v.judge()
+		if len(problems) > 0 {
+			if state, err = a.lookAgain(ctx, p, v, totals); err != nil {
+				return err
+			}
+		}
+		count(counts, c.inventory[n], state)
+	}
+	for _, st := range counts {
+		a.out.VNs += st.Total
+		a.out.Stock = append(a.out.Stock, *st)
+	}
+	if err := a.judgeOrders(ctx, p, c); err != nil {
+		return err
+	}
+	return a.judgeTotals(ctx, p, c, counts)
+}
+
+func count(counts map[string]*Stock, entry, state string) {
+	parts := strings.SplitN(entry, " ", 3)
+	if len(parts) != 3 {
+		return
+	}
+	where := parts[0] + ":" + parts[1]
+	st := counts[where]
+	if st == nil {
+		st = &Stock{Pool: parts[0], Carrier: parts[1]}
+		counts[where] = st
+	}
+	st.Total++
+	switch state {
+	case "free":
+		st.Free++
+	case "leased":
+		st.Leased++
+	case "cooling":
+		st.Cooling++
+	case "draining":
+		st.Draining++
+	}
+}
+
+func (s *Store) moment(ctx context.Context, p string) (now time.Time, ready bool, totals map[string]string, err error) {
+	ctx, cancel := s.bound(ctx)
+	defer cancel()
+	var (
+		meta  *redis.MapStringStringCmd
+		total *redis.MapStringStringCmd
+	)
+	if _, err = s.client.TxPipelined(ctx, func(pipe redis.Pipeliner) error {
+		meta, total = pipe.HGetAll(ctx, metaKey(p)), pipe.HGetAll(ctx, totalKey(p))
+		return nil
+	}); err != nil {
+		return now, false, nil, fmt.Errorf("read the partition: %w", unavailable(err))
+	}
+	if now, err = s.client.Time(ctx).Result(); err != nil {
+		return now, false, nil, fmt.Errorf("read the time: %w", unavailable(err))
+	}
+	if mark, err := parseMillis(meta.Val()["clock"]); err == nil && mark.After(now) {
+		now = mark
+	}
+	return now, meta.Val()["ready"] == "1", total.Val(), nil
+}
+
+// lookAgain reads all that concerns a suspect in one transaction and reports what is
+// still wrong. Who holds the VN must be known beforehand, so it is read first and the
+// transaction repeated when it has changed meanwhile.
+func (a *auditor) lookAgain(ctx context.Context, p string, suspect *sighting, totals map[string]string) (string, error) {
+	candidates := make(map[string]bool, 2)
+	for id := range suspect.holders {
+		candidates[id] = true
+	}
+	bindings := suspect.bindings
+	for range auditRetries {
+		for _, value := range bindings {
+			if b, err := viewBinding([]byte(value)); err == nil {
+				candidates[string(b.orderID())] = true
+			}
+		}
+		v, err := a.store.sight(ctx, p, suspect.number, candidates, totals)
+		if err != nil {
+			return "", err
+		}
+		problems, state := v.judge()
+		if len(problems) == 0 {
+			a.out.Cleared++
+			return state, nil
+		}
+		known := true
+		for _, value := range v.bindings {
+			b, err := viewBinding([]byte(value))
+			known = known && (err != nil || candidates[string(b.orderID())])
+		}
+		if !known {
+			bindings = v.bindings
+			continue
+		}
+		if v.entry == "" && len(v.sets) == 0 && len(v.holders) == 0 && len(v.bindings) == 0 {
+			a.out.Cleared++ // it has left the pool meanwhile
+			return "", nil
+		}
+		a.out.Problems = append(a.out.Problems, problems...)
+		return state, nil
+	}
+	a.out.Cleared++ // it changes all the time, so it is in use, not lost
+	return "", nil
+}
+
+// sight reads all that concerns a VN in one transaction.
+func (s *Store) sight(
+	ctx context.Context, p, number string, candidates map[string]bool, totals map[string]string,
+) (*sighting, error) {
+	ctx, cancel := s.bound(ctx)
+	defer cancel()
+	n, _ := vn.ParseDigits(number)
+	var (
+		entry    *redis.StringCmd
+		bindings *redis.MapStringStringCmd
+		orders   = make(map[string]*redis.MapStringStringCmd, len(candidates))
+		members  = make(map[string]*redis.BoolCmd)
+		scores   = make(map[string]*redis.FloatCmd)
+	)
+	_, err := s.client.TxPipelined(ctx, func(pipe redis.Pipeliner) error {
+		entry = pipe.HGet(ctx, inventoryKey(p), number)
+		bindings = pipe.HGetAll(ctx, string(appendVNKey(nil, p, n)))
+		for id := range candidates {
+			orders[id] = pipe.HGetAll(ctx, orderKey(p, id))
+		}
+		for where := range totals {
+			pool, carrier, _ := strings.Cut(where, ":")
+			members["free:"+where] = pipe.SIsMember(ctx, freeKey(p, pool, carrier), number)
+			members["draining:"+where] = pipe.SIsMember(ctx, drainingKey(p, pool, carrier), number)
+			scores["cooling:"+where] = pipe.ZScore(ctx, coolingKey(p, pool, carrier), number)
+		}
+		return nil
+	})
+	if err != nil && !errors.Is(err, redis.Nil) {
+		return nil, fmt.Errorf("look at a VN again: %w", unavailable(err))
+	}
+	v := &sighting{number: number, entry: entry.Val(), bindings: bindings.Val(), holders: map[string]map[string]string{}}
+	for set, is := range members {
+		if is.Val() {
+			v.sets = append(v.sets, set)
+		}
+	}
+	for set, score := range scores {
+		if score.Err() == nil {
+			v.sets = append(v.sets, set)
+		}
+	}
+	for id, order := range orders {
+		h := order.Val()
+		if h["state"] == string(vn.Active) && slices.Contains(strings.Split(h["numbers"], ","), number) {
+			v.holders[id] = h
+		}
+	}
+	if v.now, _, _, err = s.moment(ctx, p); err != nil {
+		return nil, err
+	}
+	return v, nil
+}
+
+func (a *auditor) judgeOrders(ctx context.Context, p string, c *census) error {
+	for id, order := range c.orders {
+		if judgeOrder(order, c.leases[id]) == "" {
+			continue
+		}
+		var (
+			hash  *redis.MapStringStringCmd
+			score *redis.FloatCmd
+		)
+		_, err := a.store.client.TxPipelined(ctx, func(pipe redis.Pipeliner) error {
+			hash, score = pipe.HGetAll(ctx, orderKey(p, id)), pipe.ZScore(ctx, leasesKey(p), id)
+			return nil
+		})
+		if err != nil && !errors.Is(err, redis.Nil) {
+			return fmt.Errorf("look at an order again: %w", unavailable(err))
+		}
+		at := ""
+		if score.Err() == nil {
+			at = strconv.FormatFloat(score.Val(), 'f', 0, 64)
+		}
+		if detail := judgeOrder(hash.Val(), at); detail != "" {
+			a.found(ProblemLease, "", id, detail)
+		} else {
+			a.out.Cleared++
+		}
+	}
+	return nil
+}
+
+// judgeTotals compares the counters with the inventory, as long as nothing was added
+// or taken away while it was read.
+func (a *auditor) judgeTotals(ctx context.Context, p string, c *census, counts map[string]*Stock) error {
+	var total, meta *redis.MapStringStringCmd
+	if _, err := a.store.client.TxPipelined(ctx, func(pipe redis.Pipeliner) error {
+		total, meta = pipe.HGetAll(ctx, totalKey(p)), pipe.HGetAll(ctx, metaKey(p))
+		return nil
+	}); err != nil {
+		return fmt.Errorf("read the counters again: %w", unavailable(err))
+	}
+	for where := range c.wheres {
+		if _, ok := total.Val()[where]; !ok {
+			a.found(ProblemUnlisted, "", "", "there are VNs of "+where+", which total does not list: they would never be counted or reused")
+		}
+	}
+	if meta.Val()["changes"] != c.changes {
+		a.out.Cleared++
+		return nil
+	}
+	for where, value := range total.Val() {
+		counted := 0
+		if st := counts[where]; st != nil {
+			counted = st.Total
+		}
+		if value != strconv.Itoa(counted) {
+			a.found(ProblemTotal, "", "", fmt.Sprintf("total says %s VNs of %s, the inventory holds %d", value, where, counted))
+		}
+	}
+	return nil
+}
