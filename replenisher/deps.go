@@ -25,8 +25,11 @@ type Bus interface {
 	Consume(ctx context.Context, c events.Consumer, handle func(context.Context, events.Message) events.Result) error
 	OrdersStream() string
 	OrderSubject(event string) string
-	// Intent writes an intent before its number is bought. It must fail while the
-	// number has another open intent: that one is somebody's purchase under way.
+	// Intent writes an intent before its number is bought. It should fail while the
+	// number has another open intent, which is somebody's purchase under way. Where it
+	// replaces that one instead, a number can be left without an intent, but only if
+	// two processes choose it within the same moment and the one that gets it dies
+	// before it has recorded it.
 	Intent(ctx context.Context, intent events.PurchaseIntent) error
 	// OpenIntents returns every intent that was not closed, of all pools.
 	OpenIntents(ctx context.Context) ([]events.PurchaseIntent, error)
