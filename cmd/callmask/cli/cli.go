@@ -36,6 +36,7 @@ type commands struct {
 	Router      routerCmd      `cmd:"" group:"Run:" help:"Answer carriers: connect or refuse each call."`
 	Allocator   allocatorCmd   `cmd:"" group:"Run:" help:"Give orders their numbers; serve the private API."`
 	Replenisher replenisherCmd `cmd:"" group:"Run:" help:"Buy numbers for low pools; end what has run out."`
+	Check       checkCmd       `cmd:"" group:"Look:" help:"Check every number, order and counter in Redis."`
 	Config      configCmd      `cmd:"" group:"Look:" help:"Print the settings in force, secrets hidden."`
 	Version     versionCmd     `cmd:"" group:"Look:" help:"Print the version."`
 }

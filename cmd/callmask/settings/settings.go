@@ -3,6 +3,7 @@ package settings
 import (
 	"errors"
 	"fmt"
+	"net/url"
 	"os"
 	"strings"
 	"time"
@@ -181,6 +182,19 @@ func (s *Settings) cross(v *values) error {
 		}
 	}
 	return nil
+}
+
+// RedisAddress returns the URL of the Redis that a command which starts nothing talks
+// to: redis_url, or the address of the Redis that `all` runs on this machine.
+func (s *Settings) RedisAddress() string {
+	if s.RedisURL != "" {
+		return s.RedisURL
+	}
+	u := url.URL{Scheme: "redis", Host: s.EmbeddedRedisAddr}
+	if s.EmbeddedRedisPassword != "" {
+		u.User = url.UserPassword("", s.EmbeddedRedisPassword)
+	}
+	return u.String()
 }
 
 func checkEmbedded(v *values, addrKey, addr, secretKey, secret string) error {
