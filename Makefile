@@ -5,7 +5,7 @@ SHELL := /bin/bash
 MAKEFLAGS += --no-builtin-rules
 
 GOLANGCI_LINT_VERSION := v2.15.0
-DATA ?= ./data
+DATA ?= data
 ARGS ?=
 PACKAGES ?= ./...
 BENCH ?= .
@@ -19,8 +19,8 @@ help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-9s %s\n", $$1, $$2}' Makefile
 
 .PHONY: run
-run: deps build ## install what is missing, build, start everything with a demo pool (DATA=./data, ARGS=flags of `callmask all`)
-	@exec bin/callmask all --demo --data-dir $(DATA) $(ARGS)
+run: deps build ## install what is missing, build, start everything with a demo pool (DATA=data, ARGS=flags of `callmask all`)
+	@exec bin/callmask all --demo --data-dir $(DATA) --log-format console $(ARGS)
 
 .PHONY: demo
 demo: deps build ## play the whole story of a masked call in the terminal
@@ -58,6 +58,11 @@ lint: deps-test ## golangci-lint (import rules included) and luacheck
 .PHONY: fmt
 fmt: ## format the Go files as the linter wants them
 	@linter=$$(.ci/tools $(GOLANGCI_LINT_VERSION)); "$$linter" fmt
+
+.PHONY: generate
+generate: ## write all generated files anew, golden files of the scripts included
+	go generate ./...
+	CALLMASK_GENERATE=1 go test -count=1 ./scripts
 
 .PHONY: verify
 verify: ## generated files, go.mod and go.sum are up to date
