@@ -119,18 +119,38 @@ func (l *Ledger) End(ctx context.Context, r *scripts.Release) error {
 	return nil
 }
 
-// refs returns the carrier's id of each number, "" for one that has left the
-// inventory: each record replaces the one before, so each must carry it on.
+// knownRefs returns the carrier's id of each number, from the allocation itself where
+// that has them.
+func (l *Ledger) knownRefs(ctx context.Context, a *scripts.Allocation, numbers []vn.Number) ([]string, error) {
+	refs := make([]string, len(a.Numbers))
+	for i, n := range a.Numbers {
+		if refs[i] = n.Ref; n.Ref == "" {
+			return l.refs(ctx, numbers)
+		}
+	}
+	return refs, nil
+}
+
+// refs reads the carrier's id of each number: each record replaces the one before, so
+// each must carry it on. A number that has left the inventory has it in its last record.
 func (l *Ledger) refs(ctx context.Context, numbers []vn.Number) ([]string, error) {
 	refs := make([]string, len(numbers))
 	g, ctx := errgroup.WithContext(ctx)
 	for i, n := range numbers {
 		g.Go(func() error {
 			inv, err := l.store.Inventory(ctx, n)
-			if err != nil && !errors.Is(err, vn.ErrNumberUnknown) {
+			if err == nil {
+				refs[i] = inv.Ref
+				return nil
+			}
+			if !errors.Is(err, vn.ErrNumberUnknown) {
 				return fmt.Errorf("read the inventory: %w", err)
 			}
-			refs[i] = inv.Ref
+			rec, _, err := l.bus.LastRecord(ctx, n)
+			if err != nil {
+				return fmt.Errorf("read the ledger: %w", err)
+			}
+			refs[i] = rec.Ref
 			return nil
 		})
 	}

@@ -25,7 +25,7 @@ func (l *Ledger) assignedRecords(ctx context.Context, a *scripts.Allocation) ([]
 	for i, p := range a.Assignment.Parties {
 		roles[i] = p.Role
 	}
-	refs, err := l.refs(ctx, numbers)
+	refs, err := l.knownRefs(ctx, a, numbers)
 	if err != nil {
 		return nil, err
 	}

@@ -68,7 +68,7 @@ func NewReaper(cfg ReaperConfig, store ReaperStore, ender Ender, reg prometheus.
 	}
 	const room = "reaper"
 	r := &Reaper{
-		cfg: cfg, store: store, ender: ender, log: log.With().Str("room", room).Logger(),
+		cfg: cfg, store: store, ender: ender, log: log,
 		ended: prometheus.NewCounter(prometheus.CounterOpts{
 			Namespace: namespace, Subsystem: room, Name: "ended_total",
 			Help: "Ended orders that the reaper made known and settled.",

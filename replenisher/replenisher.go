@@ -54,7 +54,7 @@ func New(cfg Config, store Store, bus Bus, ledger Ledger, reg prometheus.Registe
 	}
 	r := &Replenisher{
 		cfg: cfg, store: store, bus: bus, ledger: ledger, metrics: m, now: time.Now,
-		log:     log.With().Str("room", "replenisher").Logger(),
+		log:     log,
 		sellers: make(map[string]*seller, len(cfg.Carriers)),
 		workers: make(map[string]*worker, len(cfg.Pools)+1),
 	}

@@ -120,12 +120,17 @@ func allocated(
 	if err != nil {
 		return Allocation{}, err
 	}
-	fences, err := parseFences(answer.strings(5))
-	if err != nil {
-		return Allocation{}, err
-	}
-	if len(numbers) != len(r.Order.Parties) || len(fences) != len(numbers) {
+	entries := answer.strings(5)
+	if len(numbers) != len(r.Order.Parties) || len(entries) != len(numbers) {
 		return Allocation{}, fmt.Errorf("allocate: %w", errReply)
+	}
+	fences, refs := make([]uint64, len(numbers)), make([]string, len(numbers))
+	for i, n := range numbers {
+		// The VN is taken by now, so a damaged entry is left to `check`: without fence
+		// and ref the ledger finds them in its own record.
+		if inv, err := parseInventory(n, entries[i]); err == nil {
+			fences[i], refs[i] = inv.Fence, inv.Ref
+		}
 	}
 	rec := &record{
 		active: true, pool: r.Order.Pool, carrier: answer.string(2), keyID: keyID, tokens: tokens,
@@ -136,6 +141,9 @@ func allocated(
 	}
 	a := rec.allocation(r.Order.ID, sealed)
 	a.Free = answer.int(3)
+	for i := range a.Numbers {
+		a.Numbers[i].Ref = refs[i]
+	}
 	return a, nil
 }
 

@@ -37,6 +37,9 @@ type Allocation struct {
 type LeasedNumber struct {
 	VN    vn.Number
 	Fence uint64 // sequence of the last ledger record known of the VN
+	// Ref is the carrier's id of the number. Only a first Allocate knows it; after a
+	// replay or Extend it is empty and in the inventory.
+	Ref string
 	// Sealed holds, by calling party, the real number that a call to VN is
 	// connected to; the entry of the VN's own party is unused.
 	Sealed []seal.Sealed

@@ -80,13 +80,6 @@ func decode(uri []byte, f *form.Form, call *vn.Call) error {
 	if !f.Parse(query) {
 		return &vn.FieldError{Field: "query", Problem: "is not well formed: percent-encode the values"}
 	}
-	for i := range f.Params {
-		switch string(f.Params[i].Key) {
-		case "called", "calling", "call_id":
-		default:
-			return &vn.FieldError{Field: "query", Problem: "may hold only called, calling and call_id"}
-		}
-	}
 	p, err := f.Get("called")
 	if err != nil {
 		return err

@@ -19,7 +19,7 @@
 -- ARGV[9+] carrier_id  0-255, a pair for each carrier; then the packed bindings
 -- without carrier, lease end and VN: for each party called, one for each party calling
 -- TOUCHES {t}:vn:<VN> of the VNs taken (names known once they are)
--- RETURNS {1 ALLOCATED, lease end ms, carrier, VNs left, {VN...}, {fence...}}
+-- RETURNS {1 ALLOCATED, lease end ms, carrier, VNs left, {VN...}, {inventory entry...}}
 -- RETURNS {2 REPLAYED, {order hash...}}  {3 ENDED, {order hash...}}  {4 EXHAUSTED, VNs left}  {5 COLD}
 -- include lib_clock.lua
 -- include lib_order.lua
@@ -51,7 +51,7 @@ if #numbers < parties then
     numbers[#numbers + 1] = number
   end
 end
-local fences = redis.call('HMGET', inventory, unpack(numbers))
+local entries, fences = redis.call('HMGET', inventory, unpack(numbers)), {}
 local lease_end = ms(now + ttl)
 local carrier_byte, seconds = struct.pack('B', carrier_id), struct.pack('>I4', math.ceil(lease_end / 1000))
 local template = 7 + 2 * carriers
@@ -70,11 +70,11 @@ for called = 1, parties do
   redis.call('DEL', binding)
   redis.call('HSET', binding, unpack(fields))
   redis.call('PEXPIREAT', binding, lease_end)
-  fences[called] = string.match(fences[called] or '', '^%S+ %S+ (%d+)') or '0'
+  fences[called] = string.match(entries[called] or '', '^%S+ %S+ (%d+)') or '0'
 end
 redis.call('HSET', order, 'state', 'active', 'pool', pool, 'carrier', carrier, 'carrier_id', carrier_id, 'key', key,
   'roles', roles, 'tokens', tokens, 'numbers', table.concat(numbers, ','), 'fences', table.concat(fences, ','),
   'end', lease_end, 'cooldown', cooldown, 'settled', '0')
 redis.call('ZADD', leases, lease_end, id)
 redis.call('HSET', meta, 'clock', ms(now))
-return {1, lease_end, carrier, left - parties, numbers, fences}
+return {1, lease_end, carrier, left - parties, numbers, entries}
