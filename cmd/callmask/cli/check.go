@@ -35,7 +35,7 @@ Examples:
 }
 
 func (c *checkCmd) Run(p *Process) error {
-	s, err := p.load(false)
+	s, err := p.where() // a missing ${VAR} of a carrier does not keep anybody from checking
 	if err != nil {
 		return err
 	}

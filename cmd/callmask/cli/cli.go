@@ -36,6 +36,9 @@ type commands struct {
 	Router      routerCmd      `cmd:"" group:"Run:" help:"Answer carriers: connect or refuse each call."`
 	Allocator   allocatorCmd   `cmd:"" group:"Run:" help:"Give orders their numbers; serve the private API."`
 	Replenisher replenisherCmd `cmd:"" group:"Run:" help:"Buy numbers for low pools; end what has run out."`
+	Order       orderCmd       `cmd:"" group:"Act on a running system:" help:"Give an order its numbers, look at it, extend it, end it."`
+	Pool        poolCmd        `cmd:"" group:"Act on a running system:" help:"List pools, bring numbers in, take numbers out."`
+	Keys        keysCmd        `cmd:"" group:"Act on a running system:" help:"Rotate the keys that keep real numbers private."`
 	Check       checkCmd       `cmd:"" group:"Look:" help:"Check every number, order and counter in Redis."`
 	Config      configCmd      `cmd:"" group:"Look:" help:"Print the settings in force, secrets hidden."`
 	Version     versionCmd     `cmd:"" group:"Look:" help:"Print the version."`
@@ -111,14 +114,21 @@ func (p *Process) load(demo bool) (*settings.Settings, error) {
 	return settings.Load(settings.Input{Flags: p.flags, Env: p.Env, Demo: demo})
 }
 
+// where reads only what tells where a running system is.
+func (p *Process) where() (*settings.Settings, error) {
+	return settings.Load(settings.Input{Flags: p.flags, Env: p.Env, Lenient: true})
+}
+
 type versionCmd struct {
 	JSON bool `help:"Print as JSON."`
 }
 
+// Help implements kong.HelpProvider.
 func (versionCmd) Help() string {
 	return "Example:\n  callmask version --json"
 }
 
+// Run runs the command.
 func (c *versionCmd) Run(p *Process) error {
 	v := Version()
 	if c.JSON {

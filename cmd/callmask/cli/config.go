@@ -15,6 +15,7 @@ type configCmd struct {
 	settings.Flags
 }
 
+// Help implements kong.HelpProvider.
 func (configCmd) Help() string {
 	return `Examples:
   callmask config                            what is in force, and where each value came from
@@ -23,6 +24,7 @@ func (configCmd) Help() string {
   callmask config --demo > callmask.yaml     a start for a file of your own`
 }
 
+// Run runs the command.
 func (c *configCmd) Run(p *Process) error {
 	if c.Demo && c.Check == "" && c.Config == "" {
 		_, err := p.Stdout.Write(settings.Demo())

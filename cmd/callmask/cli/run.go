@@ -21,6 +21,7 @@ type allCmd struct {
 	settings.Flags
 }
 
+// Help implements kong.HelpProvider.
 func (allCmd) Help() string {
 	return `Examples:
   callmask all --demo                        everything, with numbers to play with
@@ -29,36 +30,43 @@ func (allCmd) Help() string {
                                              an own NATS, but that Redis`
 }
 
+// Run runs the command.
 func (c *allCmd) Run(p *Process) error { return p.serve(settings.All, c.Demo) }
 
 type routerCmd struct{ settings.Flags }
 
+// Help implements kong.HelpProvider.
 func (routerCmd) Help() string {
 	return `Example:
   CALLMASK_REDIS_URL=redis://10.0.0.5:6379 CALLMASK_NATS_URL=nats://10.0.0.6:4222 \
   CALLMASK_KEYSET=/etc/callmask/keyset.json callmask router --config callmask.yaml`
 }
 
+// Run runs the command.
 func (c *routerCmd) Run(p *Process) error { return p.serve(settings.Router, false) }
 
 type allocatorCmd struct{ settings.Flags }
 
+// Help implements kong.HelpProvider.
 func (allocatorCmd) Help() string {
 	return `Example:
   CALLMASK_REDIS_URL=redis://10.0.0.5:6379 CALLMASK_NATS_URL=nats://10.0.0.6:4222 \
   CALLMASK_KEYSET=/etc/callmask/keyset.json CALLMASK_API_TOKEN=… callmask allocator --config callmask.yaml`
 }
 
+// Run runs the command.
 func (c *allocatorCmd) Run(p *Process) error { return p.serve(settings.Allocator, false) }
 
 type replenisherCmd struct{ settings.Flags }
 
+// Help implements kong.HelpProvider.
 func (replenisherCmd) Help() string {
 	return `Example:
   CALLMASK_REDIS_URL=redis://10.0.0.5:6379 CALLMASK_NATS_URL=nats://10.0.0.6:4222 \
   CALLMASK_KEYSET=/etc/callmask/keyset.json callmask replenisher --config callmask.yaml`
 }
 
+// Run runs the command.
 func (c *replenisherCmd) Run(p *Process) error { return p.serve(settings.Replenisher, false) }
 
 func (p *Process) serve(role settings.Role, demo bool) error {

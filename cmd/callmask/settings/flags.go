@@ -30,3 +30,20 @@ type Flags struct {
 	DrainDelay            string `name:"drain-delay" env:"CALLMASK_DRAIN_DELAY" placeholder:"TIME" group:"Settings:" help:"From 'not ready' to closing the listener for carriers; 0s by default."`
 	ShutdownTimeout       string `name:"shutdown-timeout" env:"CALLMASK_SHUTDOWN_TIMEOUT" placeholder:"TIME" group:"Settings:" help:"How long a clean end may take; 15s by default."`
 }
+
+// ServerFlags declares the flags of commands that ask a running system.
+type ServerFlags struct {
+	Config    string `env:"CALLMASK_CONFIG" placeholder:"FILE" help:"Settings file."`
+	AdminAddr string `name:"admin-addr" env:"CALLMASK_ADMIN_ADDR" placeholder:"ADDR" help:"Private listener of the running system; 127.0.0.1:9090 by default."`
+	APIToken  string `name:"api-token" env:"CALLMASK_API_TOKEN" placeholder:"TOKEN" help:"Its token; by default the one in the data directory."`
+	DataDir   string `name:"data-dir" env:"CALLMASK_DATA_DIR" placeholder:"DIR" help:"Where 'all' keeps its data; ./data by default."`
+}
+
+// DataFlags declares the flags of commands that read Redis and the keyset themselves.
+type DataFlags struct {
+	Config                string `env:"CALLMASK_CONFIG" placeholder:"FILE" help:"Settings file."`
+	DataDir               string `name:"data-dir" env:"CALLMASK_DATA_DIR" placeholder:"DIR" help:"Where 'all' keeps its data; ./data by default."`
+	RedisURL              string `name:"redis-url" env:"CALLMASK_REDIS_URL" placeholder:"URL" help:"Redis; by default the one that 'all' runs."`
+	EmbeddedRedisAddr     string `name:"embedded-redis-addr" env:"CALLMASK_EMBEDDED_REDIS_ADDR" placeholder:"ADDR" help:"Where that one listens."`
+	EmbeddedRedisPassword string `name:"embedded-redis-password" env:"CALLMASK_EMBEDDED_REDIS_PASSWORD" placeholder:"WORD" help:"Its password."`
+}

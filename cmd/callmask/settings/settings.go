@@ -59,7 +59,13 @@ type Input struct {
 	Env func(string) (string, bool)
 	// Demo reads the built-in demo settings when no file is named.
 	Demo bool
+	// Lenient leaves pools and carriers out and takes a missing ${VAR} for empty: for
+	// commands that only want to know where a running system is.
+	Lenient bool
 }
+
+// missing stands in for the value of a variable that a lenient reader does without.
+const missing = "missing-variable"
 
 // Load finds every setting, highest precedence first in flags, environment, file
 // and defaults, and checks each one by itself. What a role needs is Check's to say.
@@ -85,7 +91,16 @@ func Load(in Input) (*Settings, error) {
 	case in.Demo:
 		name, text = demoName, demoFile
 	}
-	f, err := parse(name, text, in.Env)
+	env := in.Env
+	if in.Lenient {
+		env = func(name string) (string, bool) {
+			if value, ok := in.Env(name); ok && value != "" {
+				return value, true
+			}
+			return missing, true
+		}
+	}
+	f, err := parse(name, text, env)
 	if err != nil {
 		return nil, err
 	}
@@ -93,6 +108,9 @@ func Load(in Input) (*Settings, error) {
 	s := &Settings{Config: path, raw: map[string]string{}, origins: map[string]string{}}
 	if err := s.readScalars(v); err != nil {
 		return nil, err
+	}
+	if in.Lenient {
+		return s, nil
 	}
 	if s.Carriers, err = f.carriers(); err != nil {
 		return nil, err
