@@ -36,6 +36,7 @@ type commands struct {
 	Router      routerCmd      `cmd:"" group:"Run:" help:"Answer carriers: connect or refuse each call."`
 	Allocator   allocatorCmd   `cmd:"" group:"Run:" help:"Give orders their numbers; serve the private API."`
 	Replenisher replenisherCmd `cmd:"" group:"Run:" help:"Buy numbers for low pools; end what has run out."`
+	Demo        demoCmd        `cmd:"" group:"Run:" help:"Play the story of a masked call in the terminal."`
 	Order       orderCmd       `cmd:"" group:"Act on a running system:" help:"Give an order its numbers, look at it, extend it, end it."`
 	Pool        poolCmd        `cmd:"" group:"Act on a running system:" help:"List pools, bring numbers in, take numbers out."`
 	Keys        keysCmd        `cmd:"" group:"Act on a running system:" help:"Rotate the keys that keep real numbers private."`

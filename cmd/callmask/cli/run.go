@@ -95,7 +95,7 @@ func (p *Process) serve(role settings.Role, demo bool) error {
 // logger writes for people on a terminal and JSON elsewhere, unless told otherwise.
 func (p *Process) logger(s *settings.Settings) (log zerolog.Logger, console bool) {
 	console = s.LogFormat == "console" || s.LogFormat == "auto" && isTerminal(p.Stderr)
-	var w io.Writer = p.Stderr
+	w := p.Stderr
 	if console {
 		w = zerolog.ConsoleWriter{Out: p.Stderr, TimeFormat: time.TimeOnly, NoColor: !isTerminal(p.Stderr)}
 	}
