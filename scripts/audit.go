@@ -108,9 +108,8 @@ type auditor struct {
 	out      Audit
 }
 
-func (a *auditor) found(kind ProblemKind, number, order, detail string) {
-	n, _ := vn.ParseDigits(number)
-	a.out.Problems = append(a.out.Problems, Problem{Kind: kind, VN: n, OrderID: order, Detail: detail})
+func (a *auditor) found(kind ProblemKind, order, detail string) {
+	a.out.Problems = append(a.out.Problems, Problem{Kind: kind, OrderID: order, Detail: detail})
 }
 
 func (a *auditor) layout(ctx context.Context) error {
@@ -121,7 +120,7 @@ func (a *auditor) layout(ctx context.Context) error {
 		return fmt.Errorf("read %s: %w", layoutKey, unavailable(err))
 	}
 	if have["schema"] != strconv.Itoa(Schema) || have["partitions"] != strconv.Itoa(a.store.config.Partitions) {
-		a.found(ProblemLayout, "", "", fmt.Sprintf("%s says schema %q, partitions %q; expected %d and %d",
+		a.found(ProblemLayout, "", fmt.Sprintf("%s says schema %q, partitions %q; expected %d and %d",
 			layoutKey, have["schema"], have["partitions"], Schema, a.store.config.Partitions))
 	}
 	return nil

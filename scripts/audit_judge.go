@@ -134,7 +134,7 @@ func (a *auditor) partition(ctx context.Context, p string, c *census) error {
 		return err
 	}
 	if !ready {
-		a.found(ProblemCold, "", "", "the partition "+p+" is not marked ready; run `callmask rebuild`")
+		a.found(ProblemCold, "", "the partition "+p+" is not marked ready; run `callmask rebuild`")
 	}
 	holders := make(map[string]map[string]map[string]string)
 	for id, order := range c.orders {
@@ -291,7 +291,7 @@ func (s *Store) sight(
 	)
 	_, err := s.client.TxPipelined(ctx, func(pipe redis.Pipeliner) error {
 		entry = pipe.HGet(ctx, inventoryKey(p), number)
-		bindings = pipe.HGetAll(ctx, string(appendVNKey(nil, p, n)))
+		bindings = pipe.HGetAll(ctx, vnKey(p, n))
 		for id := range candidates {
 			orders[id] = pipe.HGetAll(ctx, orderKey(p, id))
 		}
@@ -350,7 +350,7 @@ func (a *auditor) judgeOrders(ctx context.Context, p string, c *census) error {
 			at = strconv.FormatFloat(score.Val(), 'f', 0, 64)
 		}
 		if detail := judgeOrder(hash.Val(), at); detail != "" {
-			a.found(ProblemLease, "", id, detail)
+			a.found(ProblemLease, id, detail)
 		} else {
 			a.out.Cleared++
 		}
@@ -370,7 +370,7 @@ func (a *auditor) judgeTotals(ctx context.Context, p string, c *census, counts m
 	}
 	for where := range c.wheres {
 		if _, ok := total.Val()[where]; !ok {
-			a.found(ProblemUnlisted, "", "", "there are VNs of "+where+", which total does not list: they would never be counted or reused")
+			a.found(ProblemUnlisted, "", "there are VNs of "+where+", which total does not list: they would never be counted or reused")
 		}
 	}
 	if meta.Val()["changes"] != c.changes {
@@ -383,7 +383,7 @@ func (a *auditor) judgeTotals(ctx context.Context, p string, c *census, counts m
 			counted = st.Total
 		}
 		if value != strconv.Itoa(counted) {
-			a.found(ProblemTotal, "", "", fmt.Sprintf("total says %s VNs of %s, the inventory holds %d", value, where, counted))
+			a.found(ProblemTotal, "", fmt.Sprintf("total says %s VNs of %s, the inventory holds %d", value, where, counted))
 		}
 	}
 	return nil

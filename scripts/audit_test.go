@@ -1,10 +1,10 @@
 package scripts
 
 import (
-	"context"
 	"slices"
 	"strconv"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -56,14 +56,13 @@ func testAuditCountsEveryVNOfAHealthyRedis(t *testing.T, f *fixture) {
 func TestAuditFindsEveryPlantedMismatch(t *testing.T) {
 	t.Parallel()
 	c := testkit.Redis(t).Client(t)
-	ctx := t.Context()
 	plant := func(kind ProblemKind, name string, damage func(f *fixture, a Allocation) error) {
 		t.Helper()
-		require.NoError(t, c.FlushAll(ctx).Err())
+		require.NoError(t, c.FlushAll(t.Context()).Err())
 		f := newFixture(t, c)
 		f.refill(t, sim, vns(6)...)
 		a := f.allocate(t, "live", customer, agent)
-		_, err := f.Release(ctx, f.allocate(t, "over", customer, merchant).Assignment.OrderID, vn.Completed)
+		_, err := f.Release(t.Context(), f.allocate(t, "over", customer, merchant).Assignment.OrderID, vn.Completed)
 		require.NoError(t, err)
 		require.Empty(t, f.audit(t).Problems)
 		require.NoError(t, damage(f, a), name)
@@ -72,72 +71,72 @@ func TestAuditFindsEveryPlantedMismatch(t *testing.T) {
 			"%s: found %v", name, got.Problems)
 	}
 	leased := func(a Allocation) string { return a.Numbers[0].VN.Digits() }
-	free := func(f *fixture) string { return c.SRandMember(ctx, freeKey(f.prefix, pool, "sim")).Val() }
+	free := func(f *fixture) string { return c.SRandMember(t.Context(), freeKey(f.prefix, pool, "sim")).Val() }
 
 	plant(ProblemLeaked, "a free VN vanishes", func(f *fixture, _ Allocation) error {
-		return c.SPop(ctx, freeKey(f.prefix, pool, "sim")).Err()
+		return c.SPop(t.Context(), freeKey(f.prefix, pool, "sim")).Err()
 	})
 	plant(ProblemLeaked, "an order vanishes", func(f *fixture, _ Allocation) error {
-		return c.Del(ctx, orderKey(f.prefix, "live")).Err()
+		return c.Del(t.Context(), orderKey(f.prefix, "live")).Err()
 	})
 	plant(ProblemStates, "a leased VN is free as well", func(f *fixture, a Allocation) error {
-		return c.SAdd(ctx, freeKey(f.prefix, pool, "sim"), leased(a)).Err()
+		return c.SAdd(t.Context(), freeKey(f.prefix, pool, "sim"), leased(a)).Err()
 	})
 	plant(ProblemStates, "a free VN is cooling as well", func(f *fixture, _ Allocation) error {
-		return c.ZAdd(ctx, coolingKey(f.prefix, pool, "sim"), redis.Z{Member: free(f), Score: 1}).Err()
+		return c.ZAdd(t.Context(), coolingKey(f.prefix, pool, "sim"), redis.Z{Member: free(f), Score: 1}).Err()
 	})
 	plant(ProblemStates, "a free VN is draining", func(f *fixture, _ Allocation) error {
-		return c.SMove(ctx, freeKey(f.prefix, pool, "sim"), drainingKey(f.prefix, pool, "sim"), free(f)).Err()
+		return c.SMove(t.Context(), freeKey(f.prefix, pool, "sim"), drainingKey(f.prefix, pool, "sim"), free(f)).Err()
 	})
 	plant(ProblemStates, "a VN lies in another carrier's set", func(f *fixture, _ Allocation) error {
-		require.NoError(t, c.HSet(ctx, totalKey(f.prefix), pool+":twilio", 0).Err())
-		return c.SMove(ctx, freeKey(f.prefix, pool, "sim"), freeKey(f.prefix, pool, "twilio"), free(f)).Err()
+		require.NoError(t, c.HSet(t.Context(), totalKey(f.prefix), pool+":twilio", 0).Err())
+		return c.SMove(t.Context(), freeKey(f.prefix, pool, "sim"), freeKey(f.prefix, pool, "twilio"), free(f)).Err()
 	})
 	plant(ProblemUnlisted, "a set that total does not list", func(f *fixture, _ Allocation) error {
-		return c.SAdd(ctx, freeKey(f.prefix, "bali", "sim"), "447700909999").Err()
+		return c.SAdd(t.Context(), freeKey(f.prefix, "bali", "sim"), "447700909999").Err()
 	})
 	plant(ProblemUnowned, "a free VN nobody owns", func(f *fixture, _ Allocation) error {
-		return c.SAdd(ctx, freeKey(f.prefix, pool, "sim"), "447700909999").Err()
+		return c.SAdd(t.Context(), freeKey(f.prefix, pool, "sim"), "447700909999").Err()
 	})
 	plant(ProblemShared, "two orders hold a VN", func(f *fixture, _ Allocation) error {
-		return c.Copy(ctx, orderKey(f.prefix, "live"), orderKey(f.prefix, "twin"), 0, false).Err()
+		return c.Copy(t.Context(), orderKey(f.prefix, "live"), orderKey(f.prefix, "twin"), 0, false).Err()
 	})
 	plant(ProblemBinding, "the bindings of a live order vanish", func(f *fixture, a Allocation) error {
-		return c.Del(ctx, string(appendVNKey(nil, f.prefix, a.Numbers[0].VN))).Err()
+		return c.Del(t.Context(), vnKey(f.prefix, a.Numbers[0].VN)).Err()
 	})
 	plant(ProblemBinding, "a free VN routes", func(f *fixture, a Allocation) error {
 		n, _ := vn.ParseDigits(free(f))
-		return c.Copy(ctx, string(appendVNKey(nil, f.prefix, a.Numbers[0].VN)), string(appendVNKey(nil, f.prefix, n)), 0, false).Err()
+		return c.Copy(t.Context(), vnKey(f.prefix, a.Numbers[0].VN), vnKey(f.prefix, n), 0, false).Err()
 	})
 	plant(ProblemBinding, "a VN has the bindings of its neighbour", func(f *fixture, a Allocation) error {
-		return c.Copy(ctx, string(appendVNKey(nil, f.prefix, a.Numbers[0].VN)),
-			string(appendVNKey(nil, f.prefix, a.Numbers[1].VN)), 0, true).Err()
+		return c.Copy(t.Context(), vnKey(f.prefix, a.Numbers[0].VN),
+			vnKey(f.prefix, a.Numbers[1].VN), 0, true).Err()
 	})
 	plant(ProblemBinding, "a lease end moves", func(f *fixture, _ Allocation) error {
 		end := strconv.FormatInt(epoch.Add(5*time.Hour).UnixMilli(), 10)
-		require.NoError(t, c.ZAdd(ctx, leasesKey(f.prefix), redis.Z{Member: "live", Score: float64(epoch.Add(5 * time.Hour).UnixMilli())}).Err())
-		return c.HSet(ctx, orderKey(f.prefix, "live"), "end", end).Err()
+		require.NoError(t, c.ZAdd(t.Context(), leasesKey(f.prefix), redis.Z{Member: "live", Score: float64(epoch.Add(5 * time.Hour).UnixMilli())}).Err())
+		return c.HSet(t.Context(), orderKey(f.prefix, "live"), "end", end).Err()
 	})
 	plant(ProblemDamaged, "a binding is cut", func(f *fixture, a Allocation) error {
-		return c.HSet(ctx, string(appendVNKey(nil, f.prefix, a.Numbers[0].VN)), string(a.Tokens[1][:]), "short").Err()
+		return c.HSet(t.Context(), vnKey(f.prefix, a.Numbers[0].VN), string(a.Tokens[1][:]), "short").Err()
 	})
 	plant(ProblemDamaged, "an inventory entry is cut", func(f *fixture, _ Allocation) error {
-		return c.HSet(ctx, inventoryKey(f.prefix), free(f), "jakarta").Err()
+		return c.HSet(t.Context(), inventoryKey(f.prefix), free(f), "jakarta").Err()
 	})
 	plant(ProblemLease, "nothing would end a live order", func(f *fixture, _ Allocation) error {
-		return c.ZRem(ctx, leasesKey(f.prefix), "live").Err()
+		return c.ZRem(t.Context(), leasesKey(f.prefix), "live").Err()
 	})
 	plant(ProblemLease, "nothing would publish an end", func(f *fixture, _ Allocation) error {
-		return c.ZRem(ctx, leasesKey(f.prefix), "over").Err()
+		return c.ZRem(t.Context(), leasesKey(f.prefix), "over").Err()
 	})
 	plant(ProblemTotal, "a counter is off", func(f *fixture, _ Allocation) error {
-		return c.HIncrBy(ctx, totalKey(f.prefix), pool+":sim", 1).Err()
+		return c.HIncrBy(t.Context(), totalKey(f.prefix), pool+":sim", 1).Err()
 	})
 	plant(ProblemCold, "the ready mark is gone", func(f *fixture, _ Allocation) error {
-		return c.HDel(ctx, metaKey(f.prefix), "ready").Err()
+		return c.HDel(t.Context(), metaKey(f.prefix), "ready").Err()
 	})
 	plant(ProblemLayout, "another layout", func(*fixture, Allocation) error {
-		return c.HSet(ctx, layoutKey, "partitions", 4).Err()
+		return c.HSet(t.Context(), layoutKey, "partitions", 4).Err()
 	})
 }
 
@@ -146,11 +145,13 @@ func TestAuditIsQuietBesideTraffic(t *testing.T) {
 	t.Parallel()
 	f := newFixture(t, testkit.Redis(t).Client(t))
 	f.refill(t, sim, vns(300)...)
-	ctx, stop := context.WithCancel(t.Context())
-	var traffic sync.WaitGroup
+	var (
+		stop    atomic.Bool
+		traffic sync.WaitGroup
+	)
 	for worker := range 4 {
 		traffic.Go(func() {
-			for i := 0; ctx.Err() == nil; i++ {
+			for i := 0; !stop.Load(); i++ {
 				id := "order-" + strconv.Itoa(worker) + "-" + strconv.Itoa(i)
 				r := request(id, customer, agent)
 				r.Cooldown = time.Millisecond
@@ -179,7 +180,7 @@ func TestAuditIsQuietBesideTraffic(t *testing.T) {
 		require.Empty(t, got.Problems)
 		cleared += got.Cleared
 	}
-	stop()
+	stop.Store(true)
 	traffic.Wait()
 	require.Positive(t, cleared, "there were changes in flight")
 	got := f.audit(t)

@@ -83,10 +83,5 @@ func freeKey(p, pool, carrier string) string     { return p + "free:" + pool + "
 func coolingKey(p, pool, carrier string) string  { return p + "cooling:" + pool + ":" + carrier }
 func drainingKey(p, pool, carrier string) string { return p + "draining:" + pool + ":" + carrier }
 
-func appendVNKey(dst []byte, p string, n vn.Number) []byte {
-	return n.AppendDigits(append(append(dst, p...), "vn:"...))
-}
-
-func appendEndedKey(dst []byte, p string, n vn.Number) []byte {
-	return n.AppendDigits(append(append(dst, p...), "ended:"...))
-}
+func vnKey(p string, n vn.Number) string    { return p + "vn:" + n.Digits() }
+func endedKey(p string, n vn.Number) string { return p + "ended:" + n.Digits() }

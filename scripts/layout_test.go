@@ -53,7 +53,7 @@ func TestAllKeysOfOneCallShareASlot(t *testing.T) {
 		require.Equal(t, p, l.ofVN(n))
 		require.Contains(t, l.prefixes, p)
 		require.Contains(t, l.prefixes, l.ofOrder("order-"+strconv.Itoa(i)))
-		require.Equal(t, p+"vn:"+n.Digits(), string(appendVNKey(nil, p, n)))
-		require.Equal(t, p+"ended:"+n.Digits(), string(appendEndedKey(nil, p, n)))
+		require.Equal(t, p+"vn:"+n.Digits(), vnKey(p, n))
+		require.Equal(t, p+"ended:"+n.Digits(), endedKey(p, n))
 	}
 }

@@ -29,7 +29,7 @@ func (s *Store) Lookup(ctx context.Context, called, calling vn.Number, d *vn.Dec
 	ctx, cancel := s.bound(ctx)
 	defer cancel()
 	p := s.layout.ofVN(called)
-	name := string(appendVNKey(nil, p, called))
+	name := vnKey(p, called)
 	keys := s.keys.Accepted()
 	tokens := make([]seal.Token, len(keys))
 	for i, key := range keys {
@@ -108,7 +108,7 @@ func (s *Store) explainMiss(
 		anyone *redis.KeyValueSliceCmd
 	)
 	_, err = s.client.Pipelined(ctx, func(pipe redis.Pipeliner) error {
-		key := string(appendEndedKey(nil, p, called))
+		key := endedKey(p, called)
 		for i := range tokens {
 			ended[i] = pipe.HGet(ctx, key, string(tokens[i][:]))
 		}

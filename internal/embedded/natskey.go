@@ -40,7 +40,7 @@ func readNATSKey(path string) (string, error) {
 	if info.Mode().Perm()&0o077 != 0 {
 		return "", fmt.Errorf("embedded nats key %s can be read by others (mode %04o); run chmod 600 on it", path, info.Mode().Perm())
 	}
-	data, err := os.ReadFile(path) //nolint:gosec // the operator's data directory
+	data, err := os.ReadFile(path)
 	if err != nil {
 		return "", fmt.Errorf("embedded nats key: %w", err)
 	}
@@ -78,7 +78,7 @@ func createNATSKey(path string) error {
 	if err != nil {
 		return err
 	}
-	d, err := os.Open(dir) //nolint:gosec // the operator's data directory
+	d, err := os.Open(dir)
 	if err != nil {
 		return err
 	}

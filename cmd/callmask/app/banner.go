@@ -56,9 +56,9 @@ func (a *App) next(b *strings.Builder) {
 	if a.at.TokenFile != "" && a.set.DataDir != "data" {
 		flags += " --data-dir " + a.set.DataDir
 	}
-	token := "$CALLMASK_API_TOKEN"
+	bearer := "$CALLMASK_API_TOKEN"
 	if a.at.TokenFile != "" {
-		token = "$(cat " + a.at.TokenFile + ")"
+		bearer = "$(cat " + a.at.TokenFile + ")"
 	}
 	b.WriteString("\nThree things to try:\n")
 	fmt.Fprintf(b, "  callmask pool list%s\n", flags)
@@ -67,5 +67,5 @@ func (a *App) next(b *strings.Builder) {
 		return
 	}
 	fmt.Fprintf(b, "  callmask order put order-1 --pool %s customer=+12025550123 agent=+12025550145%s\n", pool.Name, flags)
-	fmt.Fprintf(b, "  curl -H \"Authorization: Bearer %s\" \\\n    'http://%s/v1/resolve?called=%%2B<the agent VN>&calling=%%2B12025550123&call_id=1'\n", token, a.at.HTTP)
+	fmt.Fprintf(b, "  curl -H \"Authorization: Bearer %s\" \\\n    'http://%s/v1/resolve?called=%%2B<the agent VN>&calling=%%2B12025550123&call_id=1'\n", bearer, a.at.HTTP)
 }

@@ -89,7 +89,7 @@ func ReadToken(path string) (string, error) {
 	if info.Mode().Perm()&0o077 != 0 {
 		return "", fmt.Errorf("%s may be read by others: chmod 600 it", path)
 	}
-	b, err := os.ReadFile(path) //nolint:gosec // the operator's own data directory
+	b, err := os.ReadFile(path)
 	if err != nil {
 		return "", err
 	}
