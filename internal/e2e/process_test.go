@@ -46,23 +46,37 @@ type process struct {
 func startAll(t *testing.T, config string, flags ...string) *process {
 	t.Helper()
 	p := newProcess(t, config)
-	p.args = append([]string{"all", "--data-dir", p.Dir}, append(p.args, flags...)...)
+	p.start(t, "all", append(flags, "--data-dir", p.Dir)...)
+	token, err := os.ReadFile(filepath.Join(p.Dir, "api-token"))
+	require.NoError(t, err)
+	p.Token = strings.TrimSpace(string(token))
+	return p
+}
+
+// startRole starts a process of one role on servers of the test.
+func startRole(t *testing.T, role, config, redisURL, natsURL, keyset string) *process {
+	t.Helper()
+	p := newProcess(t, config)
+	p.Token = "api-token-of-the-tests"
+	p.start(t, role, "--redis-url", redisURL, "--nats-url", natsURL, "--keyset", keyset, "--api-token", p.Token)
+	return p
+}
+
+func (p *process) start(t *testing.T, role string, flags ...string) {
+	t.Helper()
+	p.args = append(append([]string{role}, p.args...), flags...)
 	// Somebody else may take a port between its choice and the child's start.
 	for try := 0; ; try++ {
 		p.choosePorts(t)
 		p.launch(t)
 		if p.awaitReady() {
-			break
+			return
 		}
 		if try == 2 || !strings.Contains(p.log(t), "in use") {
-			t.Fatalf("callmask all does not become ready:\n%s", tail(p.log(t)))
+			t.Fatalf("callmask %s does not become ready:\n%s", role, tail(p.log(t)))
 		}
 		p.kill()
 	}
-	token, err := os.ReadFile(filepath.Join(p.Dir, "api-token"))
-	require.NoError(t, err)
-	p.Token = strings.TrimSpace(string(token))
-	return p
 }
 
 func newProcess(t *testing.T, config string) *process {
@@ -78,7 +92,8 @@ func newProcess(t *testing.T, config string) *process {
 	close(p.exited)
 	file := filepath.Join(dir, "callmask.yaml")
 	require.NoError(t, os.WriteFile(file, []byte(config), 0o600))
-	p.args = []string{"--config", file, "--log-level", "debug", "--log-format", "json"}
+	// Where tests share two processors a call may have to wait longer than in life.
+	p.args = []string{"--config", file, "--log-level", "debug", "--log-format", "json", "--resolve-timeout", "5s"}
 	t.Cleanup(func() { p.cleanUp(t) })
 	return p
 }
