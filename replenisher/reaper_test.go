@@ -40,6 +40,19 @@ func newGraves(n int) *graves {
 	return g
 }
 
+// left and rounds read under the lock what the Reaper goes on to change.
+func (g *graves) left() int {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	return len(g.due)
+}
+
+func (g *graves) rounds() int {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	return len(g.reaps)
+}
+
 func (g *graves) Reap(context.Context) (ended []scripts.Release, more bool, err error) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
@@ -99,13 +112,13 @@ func TestTheReaperEndsEveryLeaseInOneRound(t *testing.T) {
 		g := newGraves(120)
 		r, stop := reaping(t, g)
 		synctest.Wait()
-		require.Empty(t, g.due, "again at once while a call was full")
-		require.Len(t, g.reaps, 3)
+		require.Zero(t, g.left(), "again at once while a call was full")
+		require.Equal(t, 3, g.rounds())
 		require.LessOrEqual(t, g.most, 16)
 		require.InDelta(t, 120, testutil.ToFloat64(r.ended), 0)
 		<-time.After(3500 * time.Millisecond) // of the bubble: it takes no time
 		synctest.Wait()
-		require.Len(t, g.reaps, 6, "then once a second")
+		require.Equal(t, 6, g.rounds(), "then once a second")
 		stop()
 	})
 }
@@ -117,14 +130,14 @@ func TestAnEndThatFailsComesAgain(t *testing.T) {
 		g.failEnd["o-7"] = true
 		r, stop := reaping(t, g)
 		synctest.Wait()
-		require.Len(t, g.due, 1, "one failure holds no other back")
+		require.Equal(t, 1, g.left(), "one failure holds no other back")
 		require.InDelta(t, 1, testutil.ToFloat64(r.failures.WithLabelValues("end")), 0)
 		g.mu.Lock()
 		g.failEnd["o-7"] = false
 		g.mu.Unlock()
 		<-time.After(31 * time.Second) // of the bubble: it takes no time
 		synctest.Wait()
-		require.Empty(t, g.due)
+		require.Zero(t, g.left())
 		stop()
 	})
 }
@@ -152,7 +165,7 @@ func TestTheReaperOutlivesARedisThatIsAway(t *testing.T) {
 			r, stop := reaping(t, g)
 			<-time.After(5500 * time.Millisecond) // of the bubble: it takes no time
 			synctest.Wait()
-			require.Len(t, g.reaps, 6)
+			require.Equal(t, 6, g.rounds())
 			want := 6.0
 			if errors.Is(away, vn.ErrCold) {
 				want = 0 // a state, not a failure
@@ -163,7 +176,7 @@ func TestTheReaperOutlivesARedisThatIsAway(t *testing.T) {
 			g.mu.Unlock()
 			<-time.After(time.Second) // of the bubble: it takes no time
 			synctest.Wait()
-			require.Empty(t, g.due)
+			require.Zero(t, g.left())
 			stop()
 		})
 	}
@@ -177,7 +190,7 @@ func TestTheReaperFinishesWhatItHasBegun(t *testing.T) {
 		_, stop := reaping(t, g)
 		synctest.Wait()
 		stop()
-		require.Empty(t, g.due)
+		require.Zero(t, g.left())
 	})
 	synctest.Test(t, func(t *testing.T) {
 		g := newGraves(16)

@@ -56,7 +56,7 @@ func (a *App) next(b *strings.Builder) {
 	if a.at.TokenFile != "" && a.set.DataDir != "data" {
 		flags += " --data-dir " + a.set.DataDir
 	}
-	bearer := "$CALLMASK_API_TOKEN"
+	bearer := "$CALLMASK_API_TOKEN" //nolint:gosec // the name of a variable, for people to copy
 	if a.at.TokenFile != "" {
 		bearer = "$(cat " + a.at.TokenFile + ")"
 	}
