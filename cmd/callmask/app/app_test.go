@@ -342,7 +342,8 @@ func TestAStartThatFailsNamesTheSettingAndLeavesNothingBehind(t *testing.T) {
 		"token that others may read":  {settings.All, map[string]string{"data-dir": open}, "CALLMASK_API_TOKEN: "},
 		"router without a keyset":     {settings.Router, map[string]string{"redis-url": "redis://x", "nats-url": "nats://x"}, "CALLMASK_KEYSET: is not set"},
 		"missing keyset file": {
-			settings.Router, map[string]string{"redis-url": "redis://x", "nats-url": "nats://x", "keyset": dir + "/none", "api-token": token},
+			settings.Router,
+			map[string]string{"redis-url": "redis://x", "nats-url": "nats://x", "keyset": dir + "/none", "api-token": token},
 			"CALLMASK_KEYSET: ",
 		},
 	} {
