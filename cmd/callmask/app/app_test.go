@@ -31,7 +31,7 @@ func TestMain(m *testing.M) {
 }
 
 const (
-	patience = 60 * time.Second
+	patience = 30 * time.Second
 	tick     = 20 * time.Millisecond
 	token    = "test-api-token-0123456789"
 )
@@ -309,7 +309,7 @@ func TestReadyzNamesWhatIsMissingAndSaysDrainingFirst(t *testing.T) {
 	go func() { ended <- r.stop() }()
 	require.Eventually(t, func() bool {
 		status, body := get(t, "http://"+r.at.Admin+"/readyz", "")
-		return status == http.StatusServiceUnavailable && strings.Contains(body, `"draining"`)
+		return status == http.StatusServiceUnavailable && strings.Contains(body, `"status":"draining"`)
 	}, patience, tick)
 	status, _ = get(t, "http://"+r.at.HTTP+"/v1/resolve?called=%2B12025550101&calling=%2B12025550123", token)
 	require.Equal(t, http.StatusOK, status, "calls are answered until the load balancer has looked")
