@@ -47,6 +47,9 @@ func (c *checkCmd) Run(p *Process) error {
 	if err != nil {
 		return err
 	}
+	if s.NATSURL != "" {
+		audit.Warnings = append(audit.Warnings, "CALLMASK_NATS_URL: an external NATS must encrypt its store, because orders.assigned holds real numbers")
+	}
 	if c.JSON {
 		err = printJSON(p.Stdout, auditJSON(audit))
 	} else {
