@@ -2,6 +2,7 @@ package e2e
 
 import (
 	"bytes"
+	"context"
 	"encoding/json"
 	"fmt"
 	"io"
@@ -13,9 +14,11 @@ import (
 	"time"
 
 	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
 	"github.com/stretchr/testify/require"
 
 	"github.com/callmask/callmask/carrier/sim"
+	"github.com/callmask/callmask/vn"
 )
 
 // answer is what an HTTP request got.
@@ -297,6 +300,38 @@ func (a *app) hear(t *testing.T, limit time.Duration, subject string, members ma
 		return false
 	})
 	return found
+}
+
+// readStream hands over every message that a stream holds now.
+func readStream(t *testing.T, addr, stream string, each func(subject string, data []byte)) {
+	t.Helper()
+	conn, err := nats.Connect("nats://" + addr)
+	require.NoError(t, err)
+	defer conn.Close()
+	js, err := jetstream.New(conn)
+	require.NoError(t, err)
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
+	s, err := js.Stream(ctx, stream)
+	require.NoError(t, err)
+	consumer, err := s.OrderedConsumer(ctx, jetstream.OrderedConsumerConfig{})
+	require.NoError(t, err)
+	messages, err := consumer.Messages()
+	require.NoError(t, err)
+	defer messages.Stop()
+	for range s.CachedInfo().State.Msgs {
+		m, err := messages.Next(jetstream.NextContext(ctx))
+		require.NoError(t, err)
+		each(m.Subject(), m.Data())
+	}
+}
+
+// number reads a number that the test itself wrote.
+func number(t *testing.T, s string) vn.Number {
+	t.Helper()
+	n, ok := vn.ParseE164(s)
+	require.True(t, ok)
+	return n
 }
 
 // fictional returns n numbers that are set aside for fiction, 555-0100 to 555-0199 of

@@ -8,60 +8,48 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"runtime/debug"
 	"strconv"
+	"sync"
 	"testing"
 	"time"
 
 	"go.uber.org/goleak"
 )
 
-// binary is the path of the callmask that the tests run.
-var binary = os.Getenv("CALLMASK_E2E_BINARY")
+// built is where the binary is built.
+var built string
 
 func TestMain(m *testing.M) {
 	dir, err := os.MkdirTemp("", "callmask-e2e-")
-	if err == nil && binary == "" {
-		binary = filepath.Join(dir, "callmask")
-		err = build(binary)
-	}
 	if err != nil {
 		fmt.Fprintln(os.Stderr, "e2e:", err)
 		os.Exit(1)
 	}
+	built = filepath.Join(dir, "callmask")
 	goleak.VerifyTestMain(m, goleak.Cleanup(func(code int) {
 		_ = os.RemoveAll(dir) // in the system's temporary folder; what stays harms nobody
 		os.Exit(code)
 	}))
 }
 
-// build makes the binary, with the race detector when the tests have it.
-func build(path string) error {
+// binary builds callmask once, with the race detector when the tests have it, and
+// returns its path.
+var binary = sync.OnceValues(func() (string, error) {
+	if path := os.Getenv("CALLMASK_E2E_BINARY"); path != "" {
+		return path, nil
+	}
 	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Minute)
 	defer cancel()
-	args := []string{"build", "-o", path}
-	if raceDetector() {
+	args := []string{"build", "-o", built}
+	if raceDetector {
 		args = append(args, "-race")
 	}
 	cmd := exec.CommandContext(ctx, "go", append(args, "github.com/callmask/callmask/cmd/callmask")...)
 	if out, err := cmd.CombinedOutput(); err != nil {
-		return fmt.Errorf("go build: %w\n%s", err, out)
+		return "", fmt.Errorf("go build: %w\n%s", err, out)
 	}
-	return nil
-}
-
-func raceDetector() bool {
-	info, ok := debug.ReadBuildInfo()
-	if !ok {
-		return false
-	}
-	for _, s := range info.Settings {
-		if s.Key == "-race" {
-			return s.Value == "true"
-		}
-	}
-	return false
-}
+	return built, nil
+})
 
 // random returns the test's source of randomness and prints its seed.
 func random(t *testing.T) *rand.Rand {
@@ -77,12 +65,13 @@ func random(t *testing.T) *rand.Rand {
 	return rand.New(rand.NewPCG(seed, 0))
 }
 
-// scaled returns n times CALLMASK_E2E_SCALE.
+// scaled returns n times CALLMASK_E2E_SCALE; where that is not set, times what the
+// build with or without the race detector can do in a minute or two.
 func scaled(t *testing.T, n int) int {
 	t.Helper()
 	s := os.Getenv("CALLMASK_E2E_SCALE")
 	if s == "" {
-		return n
+		return n / slowness
 	}
 	f, err := strconv.ParseFloat(s, 64)
 	if err == nil && (f < 0.01 || f > 1) {

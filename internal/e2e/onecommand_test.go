@@ -83,17 +83,14 @@ func allocateOne(t *testing.T, client *redis.Client, keys *seal.Keyset) []string
 	require.NoError(t, store.MarkReady(t.Context()))
 	var owned []scripts.Owned
 	for _, s := range fictional(t, 100, 2) {
-		n, ok := vn.ParseE164(s)
-		require.True(t, ok)
+		n := number(t, s)
 		owned = append(owned, scripts.Owned{VN: n, Ref: n.Digits(), Fence: 1})
 	}
 	_, err = store.Refill(t.Context(), "rides", "tw", owned)
 	require.NoError(t, err)
 	o := vn.Order{ID: "order-1", Pool: "rides", TTL: time.Hour}
 	for role, s := range []string{alice, dave} {
-		n, ok := vn.ParseE164(s)
-		require.True(t, ok)
-		o.Parties = append(o.Parties, vn.Party{Role: "party-" + strconv.Itoa(role), Number: n})
+		o.Parties = append(o.Parties, vn.Party{Role: "party-" + strconv.Itoa(role), Number: number(t, s)})
 	}
 	al, err := store.Allocate(t.Context(), scripts.AllocateRequest{
 		Order: o, Cooldown: time.Minute, Carriers: []scripts.Carrier{{Name: "tw", ID: 7}},
@@ -107,7 +104,7 @@ func allocateOne(t *testing.T, client *redis.Client, keys *seal.Keyset) []string
 // numbers stays fresh. That read is told from a call's by MONITOR, which shows keys.
 func countCommands(t *testing.T, server *testkit.RedisServer, client *redis.Client, do func()) map[string]int {
 	t.Helper()
-	conn, err := net.Dial("tcp", server.Addr)
+	conn, err := (&net.Dialer{}).DialContext(t.Context(), "tcp", server.Addr)
 	require.NoError(t, err)
 	defer func() { _ = conn.Close() }() // read only
 	require.NoError(t, conn.SetDeadline(time.Now().Add(time.Minute)))

@@ -34,6 +34,7 @@ type process struct {
 	// Addresses, host:port, the same after a restart.
 	HTTP, Admin, Redis, NATS string
 
+	path   string   // of the binary
 	args   []string // command first
 	env    []string
 	web    *http.Client
@@ -83,8 +84,11 @@ func newProcess(t *testing.T, config string) *process {
 	t.Helper()
 	dir, err := filepath.EvalSymlinks(t.TempDir()) // /proc shows directories without links
 	require.NoError(t, err)
+	path, err := binary()
+	require.NoError(t, err)
 	p := &process{
-		Dir: filepath.Join(dir, "data"), LogPath: filepath.Join(dir, "callmask.log"),
+		path: path,
+		Dir:  filepath.Join(dir, "data"), LogPath: filepath.Join(dir, "callmask.log"),
 		web:    &http.Client{Transport: &http.Transport{MaxIdleConnsPerHost: 256}, Timeout: 20 * time.Second},
 		exited: make(chan struct{}),
 		env:    []string{"PATH=" + os.Getenv("PATH"), "TMPDIR=" + dir, "HOME=" + dir},
@@ -126,7 +130,7 @@ func (p *process) launch(t *testing.T) {
 	t.Helper()
 	out, err := os.OpenFile(p.LogPath, os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
 	require.NoError(t, err)
-	p.cmd = exec.Command(binary, p.args...)
+	p.cmd = exec.Command(p.path, p.args...)
 	p.cmd.Env = append(p.env, "CALLMASK_HTTP_ADDR="+p.HTTP, "CALLMASK_ADMIN_ADDR="+p.Admin,
 		"CALLMASK_EMBEDDED_REDIS_ADDR="+p.Redis, "CALLMASK_EMBEDDED_NATS_ADDR="+p.NATS)
 	p.cmd.Stdout, p.cmd.Stderr = out, out
@@ -293,7 +297,7 @@ func (p *process) run(t *testing.T, args ...string) (out string, code int) {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
-	cmd := exec.CommandContext(ctx, binary, args...)
+	cmd := exec.CommandContext(ctx, p.path, args...)
 	cmd.Env = append(p.env, "CALLMASK_ADMIN_ADDR="+p.Admin, "CALLMASK_EMBEDDED_REDIS_ADDR="+p.Redis,
 		"CALLMASK_EMBEDDED_NATS_ADDR="+p.NATS, "CALLMASK_DATA_DIR="+p.Dir)
 	b, err := cmd.CombinedOutput()
