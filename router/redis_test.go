@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"github.com/redis/go-redis/v9"
+	"github.com/redis/go-redis/v9/maintnotifications"
 	"github.com/stretchr/testify/require"
 
 	"github.com/callmask/callmask/carrier/softswitch"
@@ -49,10 +50,10 @@ func commands(tb testing.TB, client *redis.Client) map[string]int {
 	return counts
 }
 
-// twilioCall posts a webhook as Twilio signs it.
-func (f *fixture) twilioCall(tb testing.TB, called, calling string) answer {
-	tb.Helper()
-	const path = "/v1/carriers/twilio/voice"
+const twilioPath = "/v1/carriers/twilio/voice"
+
+// signedForm returns a webhook's body and signature as Twilio makes them.
+func signedForm(called, calling string) (body, signature string) {
 	form := url.Values{
 		"AccountSid": {account}, "ApiVersion": {"2010-04-01"}, "CallSid": {"CAbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbb"},
 		"CallStatus": {"ringing"}, "Direction": {"inbound"}, "From": {calling}, "To": {called},
@@ -63,14 +64,21 @@ func (f *fixture) twilioCall(tb testing.TB, called, calling string) answer {
 	}
 	sort.Strings(keys)
 	mac := hmac.New(sha1.New, []byte(authToken))
-	_, _ = io.WriteString(mac, publicURL+path)
+	_, _ = io.WriteString(mac, publicURL+twilioPath)
 	for _, key := range keys {
 		_, _ = io.WriteString(mac, key+form.Get(key))
 	}
-	req, err := http.NewRequestWithContext(tb.Context(), http.MethodPost, "http://"+f.Addr().String()+path, strings.NewReader(form.Encode()))
+	return form.Encode(), base64.StdEncoding.EncodeToString(mac.Sum(nil))
+}
+
+// twilioCall posts a webhook as Twilio signs it.
+func (f *fixture) twilioCall(tb testing.TB, called, calling string) answer {
+	tb.Helper()
+	form, signature := signedForm(called, calling)
+	req, err := http.NewRequestWithContext(tb.Context(), http.MethodPost, "http://"+f.Addr().String()+twilioPath, strings.NewReader(form))
 	require.NoError(tb, err)
 	req.Header.Set("Content-Type", "application/x-www-form-urlencoded")
-	req.Header.Set("X-Twilio-Signature", base64.StdEncoding.EncodeToString(mac.Sum(nil)))
+	req.Header.Set("X-Twilio-Signature", signature)
 	res, err := f.client.Do(req)
 	require.NoError(tb, err)
 	defer func() { _ = res.Body.Close() }()
@@ -79,34 +87,55 @@ func (f *fixture) twilioCall(tb testing.TB, called, calling string) answer {
 	return answer{res.StatusCode, res.Header, string(body)}
 }
 
-// TestConnectedCallCostsOneRedisRead pins promise 6 on a real server with the real
-// store and codecs, and that nobody else is connected or costs a script.
-func TestConnectedCallCostsOneRedisRead(t *testing.T) {
-	t.Parallel()
-	server := testkit.Redis(t)
+const customer, agent, stranger = vn.Number(12025550101), vn.Number(12025550102), vn.Number(12025550103)
+
+// connectedStore returns a Store with two VNs on the server, reading through what
+// reader makes of the client, or plainly.
+func connectedStore(tb testing.TB, server *testkit.RedisServer, reader func(*redis.Client) scripts.Reader) (*redis.Client, *scripts.Store) {
+	tb.Helper()
 	client := redis.NewClient(&redis.Options{
 		Addr: server.Addr, ContextTimeoutEnabled: true, DisableIdentity: true, MaxRetries: -1, DialerRetries: 1,
+		MaintNotificationsConfig: &maintnotifications.Config{Mode: maintnotifications.ModeDisabled},
 	})
-	t.Cleanup(func() { _ = client.Close() })
-	keys, err := seal.Create(filepath.Join(t.TempDir(), "keyset"))
-	require.NoError(t, err)
-	store, err := scripts.New(scripts.Config{}, client, keys)
-	require.NoError(t, err)
-	ctx := t.Context()
-	require.NoError(t, store.Start(ctx))
-	require.NoError(t, store.MarkReady(ctx))
-	vns := []scripts.Owned{{VN: 447700900001, Ref: "a", Fence: 1}, {VN: 447700900002, Ref: "b", Fence: 2}}
-	_, err = store.Refill(ctx, "london", "twilio", vns)
-	require.NoError(t, err)
-	const customer, agent, stranger = vn.Number(12025550101), vn.Number(12025550102), vn.Number(12025550103)
-	got, err := store.Allocate(ctx, scripts.AllocateRequest{
+	tb.Cleanup(func() { _ = client.Close() })
+	keys, err := seal.Create(filepath.Join(tb.TempDir(), "keyset"))
+	require.NoError(tb, err)
+	var cfg scripts.Config
+	if reader != nil {
+		cfg.Reader = reader(client)
+	}
+	store, err := scripts.New(cfg, client, keys)
+	require.NoError(tb, err)
+	require.NoError(tb, store.Start(tb.Context()))
+	require.NoError(tb, store.MarkReady(tb.Context()))
+	_, err = store.Refill(tb.Context(), "london", "twilio", []scripts.Owned{
+		{VN: 447700900001, Ref: "a", Fence: 1}, {VN: 447700900002, Ref: "b", Fence: 2},
+	})
+	require.NoError(tb, err)
+	return client, store
+}
+
+// placeOrder gives customer and agent their VNs.
+func placeOrder(tb testing.TB, store *scripts.Store) (ofCustomer, ofAgent string) {
+	tb.Helper()
+	got, err := store.Allocate(tb.Context(), scripts.AllocateRequest{
 		Order: vn.Order{ID: "order-1", Pool: "london", TTL: time.Hour, Parties: []vn.Party{
 			{Role: "customer", Number: customer}, {Role: "agent", Number: agent},
 		}},
 		Cooldown: time.Minute, Carriers: []scripts.Carrier{{Name: "twilio", ID: 9}},
 	})
-	require.NoError(t, err)
-	ofCustomer, ofAgent := got.Assignment.Parties[0].VN.E164(), got.Assignment.Parties[1].VN.E164()
+	require.NoError(tb, err)
+	return got.Assignment.Parties[0].VN.E164(), got.Assignment.Parties[1].VN.E164()
+}
+
+// TestConnectedCallCostsOneRedisRead pins promise 6 on a real server with the real
+// store and codecs, and that nobody else is connected or costs a script.
+func TestConnectedCallCostsOneRedisRead(t *testing.T) {
+	t.Parallel()
+	server := testkit.Redis(t)
+	client, store := connectedStore(t, server, nil)
+	ctx := t.Context()
+	ofCustomer, ofAgent := placeOrder(t, store)
 
 	f := build(t, store.Lookup, nil, func(c *Config) {
 		tw, err := twilio.New(twilio.Config{AccountSID: account, AuthTokens: []string{authToken}, PublicURL: publicURL})
@@ -155,7 +184,7 @@ func TestConnectedCallCostsOneRedisRead(t *testing.T) {
 		require.Equal(t, after[script], refused[script])
 	}
 
-	_, err = store.Release(ctx, "order-1", vn.Completed)
+	_, err := store.Release(ctx, "order-1", vn.Completed)
 	require.NoError(t, err)
 	require.Contains(t, resolve("api-token", ofAgent, customer).body, "order_ended")
 	require.Contains(t, f.twilioCall(t, ofAgent, customer.E164()).body, "<Reject")

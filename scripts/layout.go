@@ -46,9 +46,11 @@ func (l *layout) ofOrder(id string) string {
 }
 
 func (l *layout) ofVN(n vn.Number) string {
+	if len(l.prefixes) == 1 {
+		return l.prefixes[0]
+	}
 	h := fnv.New64a()
-	var digits [vn.MaxDigits]byte
-	_, _ = h.Write(n.AppendDigits(digits[:0]))
+	_, _ = h.Write(n.AppendDigits(make([]byte, 0, vn.MaxDigits)))
 	return l.of(h.Sum64())
 }
 
@@ -82,6 +84,10 @@ func orderKey(p, id string) string { return p + "order:" + id }
 func freeKey(p, pool, carrier string) string     { return p + "free:" + pool + ":" + carrier }
 func coolingKey(p, pool, carrier string) string  { return p + "cooling:" + pool + ":" + carrier }
 func drainingKey(p, pool, carrier string) string { return p + "draining:" + pool + ":" + carrier }
+
+func appendVNKey(dst []byte, p string, n vn.Number) []byte {
+	return n.AppendDigits(append(append(dst, p...), "vn:"...))
+}
 
 func vnKey(p string, n vn.Number) string    { return p + "vn:" + n.Digits() }
 func endedKey(p string, n vn.Number) string { return p + "ended:" + n.Digits() }

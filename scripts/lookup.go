@@ -16,6 +16,53 @@ import (
 // binding that Redis still serves counts as lapsed.
 const clockTolerance = 2 * time.Second
 
+// Reader reads fields of the hash key in one round trip: values[i] becomes
+// values[i][:0] with the value of fields[i] appended, empty for a missing field. The
+// router's Coalescer is one.
+type Reader interface {
+	Read(ctx context.Context, key []byte, fields, values [][]byte) error
+}
+
+// maxKeys is how many keys a rotation lets a keyset accept at a time without Lookup
+// having to grow its scratch.
+const maxKeys = 2
+
+// lookup is what one Lookup needs; lookups are pooled, so that a connected call
+// allocates nothing here.
+type lookup struct {
+	key    []byte
+	tokens []seal.Token
+	fields [][]byte // the tokens' bytes
+	values [][]byte
+}
+
+func newLookup() any {
+	l := &lookup{key: make([]byte, 0, 48)}
+	l.grow(maxKeys)
+	return l
+}
+
+func (l *lookup) grow(n int) {
+	for len(l.values) < n {
+		l.values = append(l.values, make([]byte, 0, 128))
+	}
+	l.tokens, l.fields = make([]seal.Token, 0, n), make([][]byte, 0, n)
+}
+
+// prepare fills in the key of the VN and the caller's token under every key accepted.
+func (l *lookup) prepare(p string, called, calling vn.Number, keys []*seal.Key) {
+	if cap(l.tokens) < len(keys) {
+		l.grow(len(keys))
+	}
+	l.key = appendVNKey(l.key[:0], p, called)
+	l.tokens = l.tokens[:len(keys)]
+	l.fields = l.fields[:len(keys)]
+	for i, key := range keys {
+		l.tokens[i] = key.Token(calling)
+		l.fields[i] = l.tokens[i][:]
+	}
+}
+
 // Lookup decides who a call reaches: one plain HGET for a party of a live order
 // (two in one round trip while a key rotation accepts two keys). Only on a miss a
 // second round trip finds out why.
@@ -26,54 +73,57 @@ const clockTolerance = 2 * time.Second
 // The caller sets the deadline; without one Config.Timeout holds.
 func (s *Store) Lookup(ctx context.Context, called, calling vn.Number, d *vn.Decision) (carrier byte, err error) {
 	d.Reason, d.OrderID = vn.Unavailable, d.OrderID[:0]
-	ctx, cancel := s.bound(ctx)
-	defer cancel()
 	p := s.layout.ofVN(called)
-	name := vnKey(p, called)
 	keys := s.keys.Accepted()
-	tokens := make([]seal.Token, len(keys))
-	for i, key := range keys {
-		tokens[i] = key.Token(calling)
-	}
-	values, err := s.readFields(ctx, name, tokens)
-	if err != nil {
-		return 0, err
+	l := s.lookups.Get().(*lookup) //nolint:errcheck // the pool makes nothing else
+	defer s.lookups.Put(l)
+	l.prepare(p, called, calling, keys)
+	values := l.values[:len(keys)]
+	if err := s.reader.Read(ctx, l.key, l.fields, values); err != nil {
+		return 0, fmt.Errorf("look up: %w", unavailable(err))
 	}
 	for i, value := range values {
-		if value != "" {
-			return s.connect(keys[i], tokens[i], []byte(value), d)
+		if len(value) > 0 {
+			return s.connect(keys[i], l.tokens[i], value, d)
 		}
 	}
-	return s.explainMiss(ctx, p, called, name, tokens, d)
+	return s.explainMiss(ctx, p, called, l.tokens, d)
 }
 
-// readFields reads one field per token of a hash in one round trip, "" for a missing one.
-func (s *Store) readFields(ctx context.Context, name string, tokens []seal.Token) ([]string, error) {
-	if len(tokens) == 1 {
-		value, err := s.client.HGet(ctx, name, string(tokens[0][:])).Result()
+// plainReader makes a round trip of its own for every Read.
+type plainReader struct{ store *Store }
+
+// Read implements Reader.
+func (r plainReader) Read(ctx context.Context, key []byte, fields, values [][]byte) error {
+	ctx, cancel := r.store.bound(ctx)
+	defer cancel()
+	read := func(i int, cmd *redis.StringCmd) error {
+		value, err := cmd.Bytes()
 		if err != nil && !errors.Is(err, redis.Nil) {
-			return nil, fmt.Errorf("look up: %w", unavailable(err))
+			return err
 		}
-		return []string{value}, nil
+		values[i] = append(values[i][:0], value...)
+		return nil
 	}
-	reads := make([]*redis.StringCmd, len(tokens))
-	_, err := s.client.Pipelined(ctx, func(pipe redis.Pipeliner) error {
-		for i := range tokens {
-			reads[i] = pipe.HGet(ctx, name, string(tokens[i][:]))
+	name := string(key)
+	if len(fields) == 1 {
+		return read(0, r.store.client.HGet(ctx, name, string(fields[0])))
+	}
+	cmds := make([]*redis.StringCmd, len(fields))
+	if _, err := r.store.client.Pipelined(ctx, func(pipe redis.Pipeliner) error {
+		for i := range fields {
+			cmds[i] = pipe.HGet(ctx, name, string(fields[i]))
 		}
 		return nil
-	})
-	if err != nil && !errors.Is(err, redis.Nil) {
-		return nil, fmt.Errorf("look up: %w", unavailable(err))
+	}); err != nil && !errors.Is(err, redis.Nil) {
+		return err
 	}
-	values := make([]string, len(reads))
-	for i, r := range reads {
-		if err := r.Err(); err != nil && !errors.Is(err, redis.Nil) {
-			return nil, fmt.Errorf("look up: %w", unavailable(err))
+	for i, cmd := range cmds {
+		if err := read(i, cmd); err != nil {
+			return err
 		}
-		values[i] = r.Val()
 	}
-	return values, nil
+	return nil
 }
 
 func (s *Store) connect(key *seal.Key, token seal.Token, value []byte, d *vn.Decision) (carrier byte, err error) {
@@ -101,8 +151,10 @@ func (s *Store) connect(key *seal.Key, token seal.Token, value []byte, d *vn.Dec
 // explainMiss tells the former parties that their order ended, and an assigned number
 // from one that is not, in one round trip.
 func (s *Store) explainMiss(
-	ctx context.Context, p string, called vn.Number, name string, tokens []seal.Token, d *vn.Decision,
+	ctx context.Context, p string, called vn.Number, tokens []seal.Token, d *vn.Decision,
 ) (carrier byte, err error) {
+	ctx, cancel := s.bound(ctx)
+	defer cancel()
 	var (
 		ended  = make([]*redis.StringCmd, len(tokens))
 		anyone *redis.KeyValueSliceCmd
@@ -112,7 +164,7 @@ func (s *Store) explainMiss(
 		for i := range tokens {
 			ended[i] = pipe.HGet(ctx, key, string(tokens[i][:]))
 		}
-		anyone = pipe.HRandFieldWithValues(ctx, name, 1)
+		anyone = pipe.HRandFieldWithValues(ctx, vnKey(p, called), 1)
 		return nil
 	})
 	if err != nil && !errors.Is(err, redis.Nil) {

@@ -8,6 +8,7 @@ import (
 	"os"
 	"strconv"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -29,6 +30,8 @@ type Config struct {
 	Tombstone time.Duration
 	// Timeout bounds every call that comes without an earlier deadline. Default 2s.
 	Timeout time.Duration
+	// Reader reads for Lookup; nil means a round trip for each call.
+	Reader Reader
 	// OrdersMaxAge is how long the ORDERS stream keeps a message. Default 24h.
 	OrdersMaxAge time.Duration
 }
@@ -44,6 +47,8 @@ type Store struct {
 	keys    *seal.Keyset
 	scripts *registry
 	layout  *layout
+	reader  Reader
+	lookups sync.Pool // of *lookup
 	vns     vnIndex
 	// lapsed counts bindings that Redis still served after their lease end.
 	lapsed atomic.Uint64
@@ -74,10 +79,15 @@ func New(config Config, client redis.UniversalClient, keys *seal.Keyset) (*Store
 	if err != nil {
 		return nil, err
 	}
-	return &Store{
+	s := &Store{
 		config: config, client: client, keys: keys, scripts: scripts,
-		layout: newLayout(config.Partitions),
-	}, nil
+		layout: newLayout(config.Partitions), reader: config.Reader,
+	}
+	s.lookups.New = newLookup
+	if s.reader == nil {
+		s.reader = plainReader{s}
+	}
+	return s, nil
 }
 
 // Start checks that the server can keep the promises (version, eviction policy),
@@ -193,7 +203,11 @@ func (s *Store) MarkReady(ctx context.Context) error {
 // binding whose lease had ended by this process's clock.
 func (s *Store) LapsedBindings() uint64 { return s.lapsed.Load() }
 
+// bound gives ctx the deadline of Config.Timeout unless it has an earlier one.
 func (s *Store) bound(ctx context.Context) (context.Context, context.CancelFunc) {
+	if by, ok := ctx.Deadline(); ok && time.Until(by) < s.config.Timeout {
+		return ctx, func() {}
+	}
 	return context.WithTimeout(ctx, s.config.Timeout)
 }
 

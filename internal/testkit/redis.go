@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/redis/go-redis/v9"
+	"github.com/redis/go-redis/v9/maintnotifications"
 )
 
 // startTimeout bounds how long a server may take to answer on a loaded machine.
@@ -45,7 +46,9 @@ func (s *RedisServer) URL() string { return "redis://" + s.Addr }
 // Client returns a client that is closed with the test.
 func (s *RedisServer) Client(tb testing.TB) *redis.Client {
 	tb.Helper()
-	c := redis.NewClient(&redis.Options{Addr: s.Addr, ContextTimeoutEnabled: true, DisableIdentity: true})
+	c := redis.NewClient(&redis.Options{
+		Addr: s.Addr, ContextTimeoutEnabled: true, DisableIdentity: true, MaintNotificationsConfig: quiet(),
+	})
 	tb.Cleanup(func() { _ = c.Close() })
 	return c
 }
@@ -120,10 +123,18 @@ func (s *RedisServer) run(tb testing.TB, addr string) {
 	}()
 }
 
+// quiet switches off go-redis's maintenance notifications: they are a hosted Redis's,
+// and leave goroutines behind.
+func quiet() *maintnotifications.Config {
+	return &maintnotifications.Config{Mode: maintnotifications.ModeDisabled}
+}
+
 // await reports whether the server answers before it ends or the time is up.
 func (s *RedisServer) await(tb testing.TB) bool {
 	tb.Helper()
-	c := redis.NewClient(&redis.Options{Addr: s.Addr, MaxRetries: -1, DisableIdentity: true})
+	c := redis.NewClient(&redis.Options{
+		Addr: s.Addr, MaxRetries: -1, DisableIdentity: true, MaintNotificationsConfig: quiet(),
+	})
 	defer func() { _ = c.Close() }()
 	return until(s.done, func(ctx context.Context) bool {
 		info, err := c.Info(ctx, "server").Result()
@@ -191,7 +202,9 @@ func RedisCluster(tb testing.TB) *redis.ClusterClient {
 			tb.Fatalf("node %d never saw the whole cluster", i)
 		}
 	}
-	c := redis.NewClusterClient(&redis.ClusterOptions{Addrs: addrs, ContextTimeoutEnabled: true, DisableIdentity: true})
+	c := redis.NewClusterClient(&redis.ClusterOptions{
+		Addrs: addrs, ContextTimeoutEnabled: true, DisableIdentity: true, MaintNotificationsConfig: quiet(),
+	})
 	tb.Cleanup(func() { _ = c.Close() })
 	return c
 }

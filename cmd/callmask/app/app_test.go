@@ -156,8 +156,12 @@ func TestAllStartsFillsItsPoolAndEndsCleanly(t *testing.T) {
 	set := load(t, nil)
 	r := start(t, app.Config{Settings: set, Role: settings.All, Logger: zerolog.New(&log), Banner: &banner})
 
-	status, body := ready(t, r)
-	require.Equal(t, http.StatusOK, status, body)
+	var body app.Ready
+	require.Eventually(t, func() bool {
+		var status int
+		status, body = ready(t, r)
+		return status == http.StatusOK
+	}, patience, tick, "the consumers come up a moment after the start")
 	require.ElementsMatch(t, []string{"redis", "nats", "allocator", "router"}, names(body))
 	require.Equal(t, filepath.Join(set.DataDir, app.TokenFile), r.at.TokenFile)
 	for _, path := range []string{r.at.TokenFile, r.at.KeysetFile} {
@@ -185,7 +189,7 @@ func TestAllStartsFillsItsPoolAndEndsCleanly(t *testing.T) {
 		require.Contains(t, metrics, want)
 	}
 	require.NoError(t, r.stop())
-	status, _ = get(t, "http://"+r.at.Admin+"/livez", "")
+	status, _ := get(t, "http://"+r.at.Admin+"/livez", "")
 	require.Zero(t, status, "nothing listens any more")
 }
 

@@ -221,7 +221,14 @@ func (a *App) front(ctx context.Context) error {
 		return err
 	}
 	a.onEnd("redis client for calls", func(context.Context) error { return client.Close() })
-	calls, err := scripts.New(scripts.Config{Tombstone: a.set.Tombstone, Timeout: a.set.ResolveTimeout}, client, a.keys)
+	look := scripts.Config{Tombstone: a.set.Tombstone, Timeout: a.set.ResolveTimeout}
+	if a.set.Coalesce {
+		// A read waits for the flush in flight and then for its own.
+		if look.Reader, err = router.NewCoalescer(client, router.CoalescerConfig{FlushTimeout: a.set.ResolveTimeout * 2 / 5}, a.reg); err != nil {
+			return err
+		}
+	}
+	calls, err := scripts.New(look, client, a.keys)
 	if err != nil {
 		return settings.Named("tombstone", err)
 	}

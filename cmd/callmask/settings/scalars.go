@@ -35,6 +35,7 @@ var scalars = []scalar{
 	{key: "embedded_nats_token", secret: allSecret, set: text(func(s *Settings) *string { return &s.EmbeddedNATSToken })},
 	{key: "tombstone", def: "25h", set: duration(func(s *Settings) *time.Duration { return &s.Tombstone }, minTombstone, year)},
 	{key: "resolve_timeout", def: "100ms", set: duration(func(s *Settings) *time.Duration { return &s.ResolveTimeout }, 5*time.Millisecond, 10*time.Second)},
+	{key: "coalesce", def: "true", set: boolean(func(s *Settings) *bool { return &s.Coalesce })},
 	{key: "ring_timeout", def: "30s", set: duration(func(s *Settings) *time.Duration { return &s.RingTimeout }, 5*time.Second, 10*time.Minute)},
 	{key: "max_call_duration", def: "1h", set: duration(func(s *Settings) *time.Duration { return &s.MaxDuration }, time.Minute, 24*time.Hour)},
 	{key: "refusals_per_minute", def: "60", set: integer(func(s *Settings) *int { return &s.RefusalsPerMinute }, 1, 1_000_000)},
@@ -153,6 +154,16 @@ func integer(f field[int], least, most int) func(*Settings, string) error {
 			return fmt.Errorf("%q is not a whole number between %d and %d", value, least, most)
 		}
 		*f(s) = n
+		return nil
+	}
+}
+
+func boolean(f field[bool]) func(*Settings, string) error {
+	return func(s *Settings, value string) error {
+		if value != "true" && value != "false" {
+			return fmt.Errorf("%q is neither true nor false", value)
+		}
+		*f(s) = value == "true"
 		return nil
 	}
 }
