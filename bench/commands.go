@@ -1,0 +1,147 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"time"
+
+	"github.com/rs/zerolog"
+
+	"github.com/callmask/callmask/bench/load"
+	"github.com/callmask/callmask/bench/peers"
+	"github.com/callmask/callmask/bench/report"
+	"github.com/callmask/callmask/bench/rig"
+	"github.com/callmask/callmask/bench/scenario"
+	"github.com/callmask/callmask/internal/embedded"
+)
+
+// commands is the command line as kong reads it.
+type commands struct {
+	Run  runCmd  `cmd:"" help:"Measure, and write figures, tables and plots."`
+	List listCmd `cmd:"" help:"List the scenarios."`
+
+	// The processes that the harness starts of itself.
+	Load loadCmd `cmd:"" hidden:""`
+	Peer peerCmd `cmd:"" hidden:""`
+	NATS natsCmd `cmd:"" name:"nats" hidden:""`
+}
+
+type runCmd struct {
+	Scenarios []string      `arg:"" optional:"" help:"Which scenarios; without any all that do not take long (see list)."`
+	Rounds    int           `default:"9" help:"Rounds; each measures everything once."`
+	Seconds   float64       `default:"0.7" help:"Length of one measurement."`
+	Orders    int           `default:"200000" help:"Active orders in Redis."`
+	Conns     int           `default:"64" help:"Connections at saturation."`
+	Full      bool          `help:"Everything, also what takes long, and one million orders (hours rather than minutes on a small machine)."`
+	Short     bool          `help:"A moment of everything: shows that it works, and nothing else."`
+	Soak      time.Duration `default:"11m" help:"How long the scenario soak lasts."`
+	Seed      uint64        `default:"1" help:"Of the random choice of calls and times."`
+	Out       string        `default:"bench/out" help:"Directory for results.json, the tables and the plots."`
+	Callmask  string        `type:"existingfile" help:"Binary to measure; without one it is built from this source."`
+}
+
+// Help implements kong.HelpProvider.
+func (runCmd) Help() string {
+	return `Examples:
+  bench run                                  what make bench does
+  bench run resolve --rounds 15 --seconds 2  one scenario, more precisely
+  bench run growth soak                      what takes long, by name
+  bench run --full --out /tmp/full           what make bench-full does
+  bench run --callmask ./bin/callmask        a binary of your own
+
+The exit code is 0 whether or not a goal is reached: noise is not a failure. It is 1 when a scenario
+could not run, or an answer was wrong.`
+}
+
+// Run runs the command.
+func (c *runCmd) Run(ctx context.Context) (err error) {
+	options := scenario.Options{
+		Rounds: c.Rounds, Seconds: c.Seconds, Orders: c.Orders, Conns: c.Conns, Full: c.Full, Short: c.Short, Soak: c.Soak, Seed: c.Seed,
+	}
+	if err := options.Check(); err != nil {
+		return err
+	}
+	chosen, err := scenario.Choose(c.Scenarios, c.Full)
+	if err != nil {
+		return err
+	}
+	self, err := os.Executable()
+	if err != nil {
+		return err
+	}
+	progress := newProgress(os.Stderr)
+	progress.Doing("building callmask")
+	r, err := rig.New(ctx, self, c.Callmask)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, r.Close()) }()
+	generator, err := r.Load()
+	if err != nil {
+		return err
+	}
+	result := &report.Report{Machine: report.ThisMachine(ctx), Started: time.Now().UTC(), Command: os.Args, Short: c.Short}
+	e := &scenario.Env{Options: options, Rig: r, Load: generator, Report: result, Progress: progress}
+	err = e.RunAll(ctx, chosen)
+	progress.end()
+	if len(result.Samples) > 0 {
+		err = errors.Join(err, result.Write(c.Out), result.Print(os.Stdout))
+		fmt.Fprintln(os.Stderr, "written:", filepath.Join(c.Out, "*"))
+	}
+	return err
+}
+
+type listCmd struct{}
+
+// Run runs the command.
+func (listCmd) Run() error {
+	for _, s := range scenario.All() {
+		mark := ""
+		if s.Full {
+			mark = " (takes long: only by name or with --full)"
+		}
+		fmt.Printf("%-13s %s%s\n", s.Name, s.Summary, mark)
+	}
+	return nil
+}
+
+type loadCmd struct{}
+
+// Run runs the command.
+func (loadCmd) Run(ctx context.Context) error { return load.Serve(ctx, os.Stdin, os.Stdout) }
+
+type peerCmd struct {
+	Kind   string `arg:""`
+	Redis  string
+	Prefix string
+	Keyset string
+	DSN    string `name:"dsn"`
+}
+
+// Run runs the command.
+func (c *peerCmd) Run(ctx context.Context) error {
+	return peers.Serve(ctx, c.Kind, peers.Config{Redis: c.Redis, Prefix: c.Prefix, Keyset: c.Keyset, DSN: c.DSN}, os.Stdout)
+}
+
+type natsCmd struct {
+	Dir string
+}
+
+// Run runs the command.
+func (c *natsCmd) Run(ctx context.Context) error {
+	s, err := embedded.StartNATS(ctx, embedded.NATSConfig{Addr: "127.0.0.1:0", Dir: c.Dir, Logger: zerolog.Nop()})
+	if err != nil {
+		return err
+	}
+	if _, err := io.WriteString(os.Stdout, s.URL()+"\n"); err != nil {
+		return err
+	}
+	<-ctx.Done()
+	end, cancel := context.WithTimeout(context.WithoutCancel(ctx), 5*time.Second)
+	defer cancel()
+	return s.Stop(end)
+}

@@ -1,0 +1,52 @@
+package report
+
+import "fmt"
+
+// The variants that are callmask itself.
+const (
+	Callmask  = "callmask"
+	Recording = "callmask+recorder" // publishing calls.decided
+)
+
+// Saturation is the point of the closed loop: as much as goes.
+const Saturation = "saturation"
+
+// RatePoint names the point of a fixed rate.
+func RatePoint(rate float64) string { return fmt.Sprintf("%.0f/s", rate) }
+
+// OrdersPoint names the point of a number of active orders.
+func OrdersPoint(orders int) string { return short(orders) + " orders" }
+
+// VNsPoint names the point of a pool's size.
+func VNsPoint(vns int) string { return short(vns) + " VNs" }
+
+func short(n int) string {
+	switch {
+	case n >= 1_000_000 && n%1_000_000 == 0:
+		return fmt.Sprintf("%dM", n/1_000_000)
+	case n >= 1000 && n%1000 == 0:
+		return fmt.Sprintf("%dk", n/1000)
+	}
+	return fmt.Sprint(n)
+}
+
+// The points of the scenarios that are not a rate or a size.
+const (
+	NoAOF       = "no AOF"
+	WithAOF     = "AOF everysec"
+	Replay      = "replay"
+	Events      = "events, 500 orders/s"
+	Alone       = "alone"
+	Beside      = "beside 1000 allocations and releases/s"
+	CapacityAt  = "capacity"
+	Overloaded  = "3x capacity"
+	Recovered   = "half capacity, afterwards"
+	ShortIDs    = "12-character ids"
+	UUIDs       = "UUIDs"
+	Inventory   = "a VN in the inventory"
+	Ended       = "an ended order's remains"
+	SoakFirst   = "first minute"
+	SoakLast    = "last minute"
+	Scripts     = "script" // the variant that calls the scripts directly
+	ThroughNATS = "callmask all"
+)

@@ -1,0 +1,161 @@
+package scenario
+
+import (
+	"context"
+
+	"slices"
+
+	"github.com/callmask/callmask/bench/load"
+	"github.com/callmask/callmask/bench/peers"
+	"github.com/callmask/callmask/bench/report"
+	"github.com/callmask/callmask/bench/rig"
+	"github.com/callmask/callmask/events"
+)
+
+// rates are the fixed rates of the open loop, and who can serve them on two cores.
+var rates = []struct {
+	rate     float64
+	variants []string // empty: all
+}{
+	{2000, nil},
+	{8000, []string{report.Callmask, "bare", "naive", "nethttp"}},
+}
+
+// resolve measures the path of a call against everything one would build instead.
+func resolve(ctx context.Context, e *Env) error {
+	const name = "resolve"
+	l, err := e.shared(ctx)
+	if err != nil {
+		return err
+	}
+	if err := e.Load.Table(ctx, l.path, load.Twilio, e.Seed); err != nil {
+		return err
+	}
+	targets, err := e.resolvers(ctx, l)
+	if err != nil {
+		return err
+	}
+	open := []string{report.Callmask, "bare", "naive"}
+	if e.Full {
+		open = nil
+	}
+	steps := len(targets)
+	for _, r := range rates {
+		steps += len(choose(choose(targets, open), r.variants))
+	}
+	e.Progress.More(e.Rounds * steps)
+	for round := range e.Rounds {
+		for _, t := range turn(targets, round) {
+			if _, err := e.measure(ctx, report.Key{Scenario: name, Point: report.Saturation}, round, t, e.spec(round)); err != nil {
+				return err
+			}
+		}
+		for _, r := range rates {
+			spec := e.spec(round)
+			spec.Rate = r.rate
+			for _, t := range turn(choose(choose(targets, open), r.variants), round) {
+				if _, err := e.measure(ctx, report.Key{Scenario: name, Point: report.RatePoint(r.rate)}, round, t, spec); err != nil {
+					return err
+				}
+			}
+		}
+	}
+	return nil
+}
+
+// choose returns the targets of the given variants, all when none is given.
+func choose(targets []target, variants []string) []target {
+	if len(variants) == 0 {
+		return targets
+	}
+	return slices.DeleteFunc(slices.Clone(targets), func(t target) bool { return !slices.Contains(variants, t.variant) })
+}
+
+// turn lets another target begin each round.
+func turn(targets []target, round int) []target {
+	if len(targets) == 0 {
+		return nil
+	}
+	at := round % len(targets)
+	return append(slices.Clone(targets[at:]), targets[:at]...)
+}
+
+// resolvers starts every peer that can be had here.
+func (e *Env) resolvers(ctx context.Context, l *loaded) ([]target, error) {
+	e.Progress.Doing("starting the peers")
+	prefix, err := peers.KeyPrefix(ctx, l.redis.Client, l.table)
+	if err != nil {
+		return nil, err
+	}
+	targets := []target{l.target(report.Callmask)}
+	recorder, err := e.recording(ctx, l)
+	if err != nil {
+		return nil, err
+	}
+	targets = append(targets, recorder)
+	for _, kind := range []string{"bare", "naive", "nethttp", "evalsha"} {
+		s, err := e.Rig.Peer(ctx, kind, l.redis, prefix, "")
+		if err != nil {
+			return nil, err
+		}
+		t := target{variant: kind, server: *s, store: l.redis.Child}
+		if kind == "bare" {
+			t.store, t.fixed = nil, true
+		}
+		targets = append(targets, t)
+	}
+	if t, err := e.postgres(ctx, l, prefix); err != nil {
+		e.Report.Note("PostgreSQL is left out: %v", err)
+	} else {
+		targets = append(targets, t)
+	}
+	s, err := e.Rig.Node(ctx, l.redis, prefix)
+	if err != nil {
+		e.Report.Note("Node.js is left out: %v", err)
+		return targets, ctx.Err()
+	}
+	return append(targets, target{variant: "node", server: *s, store: l.redis.Child}), nil
+}
+
+// recording starts a router that publishes calls.decided to a NATS of its own.
+func (e *Env) recording(ctx context.Context, l *loaded) (target, error) {
+	nats, err := e.streams(ctx)
+	if err != nil {
+		return target{}, err
+	}
+	r, err := e.Rig.Callmask(ctx, rig.CallmaskOptions{Role: "router", Redis: l.redis.URL(), NATS: nats})
+	if err != nil {
+		return target{}, err
+	}
+	return target{variant: report.Recording, server: r.Server, store: l.redis.Child}, nil
+}
+
+// streams starts a NATS with callmask's streams and returns its URL.
+func (e *Env) streams(ctx context.Context) (string, error) {
+	s, err := e.Rig.NATS(ctx)
+	if err != nil {
+		return "", err
+	}
+	bus, err := events.Connect(ctx, events.Config{URL: s.Addr})
+	if err != nil {
+		return "", err
+	}
+	defer bus.Close()
+	return s.Addr, bus.EnsureStreams(ctx)
+}
+
+func (e *Env) postgres(ctx context.Context, l *loaded, prefix string) (target, error) {
+	p, err := e.Rig.Postgres(ctx)
+	if err != nil {
+		return target{}, err
+	}
+	e.Progress.Doing("filling PostgreSQL")
+	if err := peers.FillPostgres(ctx, p.DSN, l.redis.Client, prefix, l.table); err != nil {
+		return target{}, err
+	}
+	s, err := e.Rig.Peer(ctx, "pgx", l.redis, prefix, p.DSN)
+	if err != nil {
+		return target{}, err
+	}
+	return target{variant: "pgx", server: *s, store: p.Child}, nil
+}

@@ -1,0 +1,206 @@
+// Package scenario holds what is measured, one scenario a file.
+//
+//	Scenario.Run ─▶ Env: rig, load generator, orders in Redis ─▶ report.Sample
+//
+// Whatever is compared takes turns (A B C A B C …), so that a disturbance of the machine
+// falls on all alike. Every answer is checked; a wrong one ends the run.
+package scenario
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"path/filepath"
+	"time"
+
+	"github.com/callmask/callmask/bench/load"
+	"github.com/callmask/callmask/bench/proc"
+	"github.com/callmask/callmask/bench/report"
+	"github.com/callmask/callmask/bench/rig"
+	"github.com/callmask/callmask/bench/world"
+)
+
+// Scenario is one thing that can be measured.
+type Scenario struct {
+	Name    string
+	Summary string
+	// Full marks what takes long: it runs only when asked for.
+	Full bool
+	Run  func(ctx context.Context, e *Env) error
+}
+
+// All lists the scenarios in the order they run.
+func All() []Scenario {
+	return []Scenario{
+		{Name: "resolve", Summary: "signed Twilio calls, against every peer: at saturation and at fixed rates", Run: resolve},
+	}
+}
+
+// Options says how much is measured.
+type Options struct {
+	Rounds  int
+	Seconds float64 // of one measurement
+	Orders  int     // active orders during most scenarios
+	Conns   int     // connections at saturation
+	Full    bool
+	Short   bool // a moment each: only whether everything works
+	Soak    time.Duration
+	Seed    uint64
+}
+
+// Progress is told how far things are.
+type Progress interface {
+	Begin(scenario string)
+	More(steps int) // measurements to come
+	Doing(what string)
+	Step()
+}
+
+// Env is what scenarios run in.
+type Env struct {
+	Options
+
+	Rig      *rig.Rig
+	Load     *load.Client
+	Report   *report.Report
+	Progress Progress
+
+	main *loaded
+}
+
+// loaded is a Redis with orders, and what stands before it.
+type loaded struct {
+	redis  *rig.Redis
+	table  *world.Table
+	path   string // of the table, for the load generator
+	router *rig.Callmask
+}
+
+// target is something that calls are sent to.
+type target struct {
+	variant string
+	server  rig.Server
+	store   *proc.Child // Redis or PostgreSQL; nil: none
+	fixed   bool
+}
+
+// spec returns the load of the scenarios' ordinary form.
+func (e *Env) spec(round int) load.Spec {
+	return load.Spec{
+		Form: load.Twilio, Conns: e.Conns, For: e.length(), Warm: e.length() / 10, Seed: e.Seed + uint64(round),
+	}
+}
+
+func (e *Env) length() time.Duration { return time.Duration(e.Seconds * float64(time.Second)) }
+
+// world loads a Redis with orders and starts a router before it.
+func (e *Env) load(ctx context.Context, orders, spare int, ids world.IDs, aof bool) (*loaded, error) {
+	e.Progress.Doing(fmt.Sprintf("loading %d orders", orders))
+	l := &loaded{}
+	var err error
+	if l.redis, err = e.Rig.Redis(ctx, aof); err != nil {
+		return nil, err
+	}
+	l.table, err = world.Load(ctx, l.redis.Store, world.Options{
+		Orders: orders, Spare: spare, IDs: ids, Workers: loaders,
+		Done: func(part float64) { e.Progress.Doing(fmt.Sprintf("loading %d orders: %.0f %%", orders, 100*part)) },
+	})
+	if err != nil {
+		return nil, err
+	}
+	l.path = filepath.Join(e.Rig.Dir, l.redis.Name+".table")
+	return l, l.table.Write(l.path)
+}
+
+// loaders is how many orders are allocated at the same time.
+const loaders = 32
+
+// shared returns the orders and the router that most scenarios use.
+func (e *Env) shared(ctx context.Context) (*loaded, error) {
+	if e.main != nil {
+		return e.main, nil
+	}
+	l, err := e.load(ctx, e.Orders, e.Orders/10+20_000, world.Short, false)
+	if err != nil {
+		return nil, err
+	}
+	if l.router, err = e.Rig.Callmask(ctx, rig.CallmaskOptions{Role: "router", Redis: l.redis.URL()}); err != nil {
+		return nil, err
+	}
+	e.main = l
+	return l, nil
+}
+
+func (l *loaded) target(variant string) target {
+	return target{variant: variant, server: l.router.Server, store: l.redis.Child}
+}
+
+// cost is what the processes of a target had cost at one moment.
+type cost struct{ server, store, load proc.Usage }
+
+func (e *Env) cost(t *target) (c cost, err error) {
+	if c.server, err = t.server.Usage(); err != nil {
+		return c, err
+	}
+	if t.store != nil {
+		if c.store, err = t.store.Usage(); err != nil {
+			return c, err
+		}
+	}
+	c.load, err = e.Load.Usage()
+	return c, err
+}
+
+// measure makes one load on one target and keeps what came of it.
+func (e *Env) measure(ctx context.Context, k report.Key, round int, t target, spec load.Spec) (load.Result, error) {
+	e.Progress.Doing(fmt.Sprintf("%s: %s, %s, round %d", k.Scenario, t.variant, k.Point, round+1))
+	defer e.Progress.Step()
+	spec.Addr, spec.Fixed = t.server.Addr, t.fixed
+	var before, after cost
+	result, err := e.Load.Run(ctx, spec,
+		func() (err error) { before, err = e.cost(&t); return err },
+		func() (err error) { after, err = e.cost(&t); return err })
+	if err == nil {
+		err = judge(&result, spec.GiveUp > 0)
+	}
+	if err != nil {
+		return result, fmt.Errorf("%s, %s, %s: %w", k.Scenario, t.variant, k.Point, err)
+	}
+	each := func(a, b proc.Usage) float64 {
+		return float64((b.CPU - a.CPU).Microseconds()) / float64(result.Answered+result.Busy)
+	}
+	values := map[report.Metric]float64{
+		report.RPS: float64(result.Answered) / result.Took.Seconds(), report.ServerCPU: each(before.server, after.server),
+		report.LoadCPU: each(before.load, after.load), report.Resident: float64(after.server.RSS) / (1 << 20),
+		report.P50: result.Latency.Percentile(50), report.P99: result.Latency.Percentile(99), report.P999: result.Latency.Percentile(99.9),
+		report.MaxUS: result.Latency.Max, report.Busy: float64(result.Busy), report.Unsent: float64(result.Unsent),
+	}
+	if t.store != nil {
+		values[report.StoreCPU] = each(before.store, after.store)
+	}
+	if result.Busy > 0 {
+		values[report.BusyP99] = result.Refused.Percentile(99)
+	}
+	values[report.ServiceP9] = result.Service.Percentile(99)
+	e.Report.Add(report.Sample{
+		Scenario: k.Scenario, Variant: t.variant, Point: k.Point, Round: round, Values: values, Latency: &result.Latency,
+	})
+	return result, nil
+}
+
+// ErrWrong means that a server answered a call wrongly: what it measures is void.
+var ErrWrong = errors.New("wrong answer")
+
+func judge(r *load.Result, overloaded bool) error {
+	switch {
+	case r.Wrong > 0:
+		return fmt.Errorf("%w: %d of them, such as %s", ErrWrong, r.Wrong, r.Example)
+	case r.Answered == 0:
+		return errors.New("not one call was answered")
+	case r.Broken > 0 && !overloaded:
+		return fmt.Errorf("%d connections were closed instead of answered", r.Broken)
+	case r.Late > 0 && !overloaded:
+		return fmt.Errorf("%d calls were never answered", r.Late)
+	}
+	return nil
+}
