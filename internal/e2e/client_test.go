@@ -94,7 +94,7 @@ type assigned struct {
 }
 
 // vn returns the VN of a role.
-func (a *assigned) vn(t *testing.T, role string) string {
+func (a assigned) vn(t *testing.T, role string) string {
 	t.Helper()
 	for _, p := range a.Parties {
 		if p.Role == role {

@@ -32,9 +32,9 @@ func TestMain(m *testing.M) {
 	}))
 }
 
-// binary builds callmask once, with the race detector when the tests have it, and
+// executable builds callmask once, with the race detector when the tests have it, and
 // returns its path.
-var binary = sync.OnceValues(func() (string, error) {
+var executable = sync.OnceValues(func() (string, error) {
 	if path := os.Getenv("CALLMASK_E2E_BINARY"); path != "" {
 		return path, nil
 	}

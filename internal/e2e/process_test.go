@@ -84,7 +84,7 @@ func newProcess(t *testing.T, config string) *process {
 	t.Helper()
 	dir, err := filepath.EvalSymlinks(t.TempDir()) // /proc shows directories without links
 	require.NoError(t, err)
-	path, err := binary()
+	path, err := executable()
 	require.NoError(t, err)
 	p := &process{
 		path: path,
