@@ -35,7 +35,7 @@ race: deps-test ## all tests (fuzz seeds included) with the race detector, in ra
 	go test -race -shuffle=on $(TESTFLAGS) $(PACKAGES)
 
 .PHONY: alloc
-alloc: deps ## the tests that the race detector would falsify or slow down too much
+alloc: deps ## the tests that run without the race detector: allocations, and the largest numbers
 	@files=$$(git grep -l '^//go:build !race' -- '*_test.go'); \
 	names=$$(sed -n 's/^func \(Test[A-Za-z0-9_]*\)(.*/\1/p' $$files | paste -sd '|' -); \
 	echo "go test -run '^($$names)\$$'"; \
