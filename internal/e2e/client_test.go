@@ -223,8 +223,8 @@ func dial(callerID, number string) string {
 // reject is the TwiML of every refusal.
 const reject = `<?xml version="1.0" encoding="UTF-8"?><Response><Reject reason="rejected"/></Response>`
 
-// app is an application: a plain NATS client that publishes orders and listens.
-type app struct {
+// marketplace is an application: a plain NATS client that publishes orders and listens.
+type marketplace struct {
 	conn *nats.Conn
 
 	mu    sync.Mutex
@@ -232,13 +232,13 @@ type app struct {
 }
 
 // connect subscribes to the given subjects.
-func connect(t *testing.T, addr string, subjects ...string) *app {
+func connect(t *testing.T, addr string, subjects ...string) *marketplace {
 	t.Helper()
 	conn, err := nats.Connect("nats://"+addr, nats.MaxReconnects(-1), nats.ReconnectWait(20*time.Millisecond),
 		nats.RetryOnFailedConnect(true), nats.ReconnectBufSize(-1))
 	require.NoError(t, err)
 	t.Cleanup(conn.Close)
-	a := &app{conn: conn}
+	a := &marketplace{conn: conn}
 	for _, s := range subjects {
 		_, err := conn.Subscribe(s, func(m *nats.Msg) {
 			a.mu.Lock()
@@ -251,7 +251,7 @@ func connect(t *testing.T, addr string, subjects ...string) *app {
 	return a
 }
 
-func (a *app) publish(t *testing.T, subject string, payload any) {
+func (a *marketplace) publish(t *testing.T, subject string, payload any) {
 	t.Helper()
 	var buf bytes.Buffer
 	switch p := payload.(type) {
@@ -265,7 +265,7 @@ func (a *app) publish(t *testing.T, subject string, payload any) {
 }
 
 // messages returns what was heard on a subject so far.
-func (a *app) messages(subject string) []*nats.Msg {
+func (a *marketplace) messages(subject string) []*nats.Msg {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	var list []*nats.Msg
@@ -279,7 +279,7 @@ func (a *app) messages(subject string) []*nats.Msg {
 
 // hear waits for the message on subject whose payload has all the given members, and
 // returns the payload.
-func (a *app) hear(t *testing.T, limit time.Duration, subject string, members map[string]string) []byte {
+func (a *marketplace) hear(t *testing.T, limit time.Duration, subject string, members map[string]string) []byte {
 	t.Helper()
 	var found []byte
 	await(t, limit, fmt.Sprintf("%s with %v", subject, members), func() bool {

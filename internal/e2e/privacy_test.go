@@ -23,7 +23,7 @@ type secretive struct {
 	*hunt
 
 	p    *process
-	a    *app
+	a    *marketplace
 	told strings.Builder // every answer that may hold no real number
 }
 

@@ -95,7 +95,7 @@ func newProcess(t *testing.T, config string) *process {
 	}
 	close(p.exited)
 	file := filepath.Join(dir, "callmask.yaml")
-	require.NoError(t, os.WriteFile(file, []byte(config), 0o600))
+	writeFile(t, file, config)
 	// Where tests share two processors a call may have to wait longer than in life.
 	p.args = []string{"--config", file, "--log-level", "debug", "--log-format", "json", "--resolve-timeout", "5s"}
 	t.Cleanup(func() { p.cleanUp(t) })
@@ -313,4 +313,9 @@ func (p *process) requireClean(t *testing.T) {
 	t.Helper()
 	out, code := p.run(t, "check")
 	require.Zero(t, code, fmt.Sprintf("callmask check:\n%s", out))
+}
+
+func writeFile(t *testing.T, path, text string) {
+	t.Helper()
+	require.NoError(t, os.WriteFile(path, []byte(text), 0o600))
 }

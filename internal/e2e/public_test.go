@@ -38,7 +38,7 @@ const (
 )
 
 // publicSystem is a running callmask whose pools are filled, and an app beside it.
-func publicSystem(t *testing.T, flags ...string) (*process, *app) {
+func publicSystem(t *testing.T, flags ...string) (*process, *marketplace) {
 	t.Helper()
 	p := startAll(t, publicConfig, flags...)
 	p.importNumbers(t, "rides", "tw", fictional(t, 100, 8))
@@ -115,7 +115,7 @@ func TestPartiesOfAnOrderReachEachOtherWithPublicToolsOnly(t *testing.T) {
 
 // requireRefused fails unless the webhook of a call is refused and calls.decided says
 // for which reason.
-func requireRefused(t *testing.T, p *process, a *app, callID, from, to, reason string) {
+func requireRefused(t *testing.T, p *process, a *marketplace, callID, from, to, reason string) {
 	t.Helper()
 	got := p.twilioCall(t, "tw", callID, from, to)
 	require.Equal(t, http.StatusOK, got.status)
@@ -123,7 +123,7 @@ func requireRefused(t *testing.T, p *process, a *app, callID, from, to, reason s
 	a.hear(t, 5*time.Second, "calls.decided", map[string]string{"carrier": "tw", "call_id": callID, "reason": reason})
 }
 
-func requireRefusals(t *testing.T, p *process, a *app, vns map[string]string) {
+func requireRefusals(t *testing.T, p *process, a *marketplace, vns map[string]string) {
 	t.Helper()
 	requireRefused(t, p, a, "CA-stranger", stranger, vns["agent"], "caller_not_allowed")
 	requireRefused(t, p, a, "CA-self", alice, vns["customer"], "caller_not_allowed")
@@ -164,7 +164,7 @@ func mustResolve(t *testing.T, p *process, token, called, calling string) answer
 
 // requireOtherCarriersApart makes an order of a softswitch and one of bought numbers:
 // each carrier reaches its own and nobody else's.
-func requireOtherCarriersApart(t *testing.T, p *process, a *app, vns map[string]string) {
+func requireOtherCarriersApart(t *testing.T, p *process, a *marketplace, vns map[string]string) {
 	t.Helper()
 	put := func(id, pool string) assigned {
 		got := p.api(t, http.MethodPut, "/v1/orders/"+id,

@@ -30,6 +30,7 @@ const (
 	stormNumbers = 400
 	stormLive    = 120 // orders alive at a time; two VNs each
 	stormWaiting = 40  // of them not announced yet
+	stormCallers = 3
 )
 
 // storm is an application that keeps ordering, completing and calling while callmask
@@ -76,7 +77,7 @@ func newStorm(t *testing.T, p *process, r *rand.Rand) *storm {
 	s.js, err = jetstream.New(s.conn)
 	require.NoError(t, err)
 	s.over, s.stop = context.WithCancel(t.Context())
-	for range 3 {
+	for range stormCallers {
 		s.work.Go(s.order)
 		s.work.Go(func() { s.call(t) })
 	}
