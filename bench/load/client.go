@@ -22,6 +22,9 @@ func NewClient(child *proc.Child) *Client {
 	return &Client{child: child, in: json.NewEncoder(child.Stdin), out: json.NewDecoder(child.Lines)}
 }
 
+// Pid returns the process id of the generator.
+func (c *Client) Pid() int { return c.child.Pid() }
+
 // Usage is what the generator has cost.
 func (c *Client) Usage() (proc.Usage, error) { return c.child.Usage() }
 

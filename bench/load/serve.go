@@ -32,7 +32,7 @@ type report struct {
 func Serve(ctx context.Context, in io.Reader, out io.Writer) error {
 	orders := json.NewDecoder(bufio.NewReader(in))
 	answers := json.NewEncoder(out)
-	s := &server{}
+	s := &server{tables: map[string]*world.Table{}, calls: map[prepared]*Calls{}}
 	defer s.close()
 	for {
 		var o order
@@ -53,41 +53,33 @@ func Serve(ctx context.Context, in io.Reader, out io.Writer) error {
 	}
 }
 
-// server keeps the last two sets of calls: two forms of one table.
+// server keeps every table it was told of, and the calls prepared of it.
 type server struct {
+	tables map[string]*world.Table
+	calls  map[prepared]*Calls
+	now    *Calls
+	run    *Run
+}
+
+// prepared names a set of calls.
+type prepared struct {
 	table string
-	calls map[Form]*Calls
-	read  *world.Table
-	run   *Run
+	form  Form
 }
 
 func (s *server) obey(ctx context.Context, o *order) (report, error) {
 	switch {
 	case o.Table != "":
-		if o.Table != s.table {
-			t, err := world.ReadTable(o.Table)
-			if err != nil {
-				return report{}, err
-			}
-			if len(t.Bindings) == 0 {
-				return report{}, errors.New("the table of calls is empty")
-			}
-			s.table, s.read, s.calls = o.Table, t, map[Form]*Calls{}
-		}
-		if s.calls[o.Form] == nil {
-			s.calls[o.Form] = NewCalls(s.read, o.Form, o.Seed)
-		}
-		return report{Ready: true}, nil
+		return report{Ready: true}, s.prepare(o)
 	case o.Run != nil:
 		s.close()
-		calls := s.calls[o.Run.Form]
-		if calls == nil {
-			return report{}, fmt.Errorf("no calls of form %q are prepared", o.Run.Form)
+		if s.now == nil {
+			return report{}, errors.New("no calls are prepared")
 		}
 		ctx, cancel := context.WithTimeout(ctx, o.Run.Warm+time.Minute)
 		defer cancel()
 		var err error
-		s.run, err = Prepare(ctx, calls, *o.Run)
+		s.run, err = Prepare(ctx, s.now, *o.Run)
 		return report{Ready: true}, err
 	case o.Go && s.run != nil:
 		result, err := s.run.Go(ctx)
@@ -95,6 +87,26 @@ func (s *server) obey(ctx context.Context, o *order) (report, error) {
 		return report{Result: &result}, err
 	}
 	return report{}, errors.New("the order makes no sense now")
+}
+
+// prepare makes the calls of a table the ones of the next runs.
+func (s *server) prepare(o *order) error {
+	name := prepared{o.Table, o.Form}
+	if s.calls[name] == nil {
+		if s.tables[o.Table] == nil {
+			t, err := world.ReadTable(o.Table)
+			if err != nil {
+				return err
+			}
+			if len(t.Bindings) == 0 {
+				return errors.New("the table of calls is empty")
+			}
+			s.tables[o.Table] = t
+		}
+		s.calls[name] = NewCalls(s.tables[o.Table], o.Form, o.Seed)
+	}
+	s.now = s.calls[name]
+	return nil
 }
 
 func (s *server) close() {

@@ -93,7 +93,7 @@ func Serve(ctx context.Context, kind string, cfg Config, out io.Writer) error {
 			return err
 		}
 	}
-	return serveStd(ctx, ln, out, newStd(cfg.Prefix, keys, get))
+	return serveStd(ctx, ln, out, newStd(cfg.Prefix, keys, redisTimeout, get))
 }
 
 func serveFast(ctx context.Context, ln net.Listener, out io.Writer, h fasthttp.RequestHandler) error {

@@ -7,6 +7,7 @@ import (
 	"net/http"
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
@@ -18,6 +19,9 @@ import (
 
 // postgresConns suits two to four processors; more make PostgreSQL slower.
 const postgresConns = 16
+
+// postgresTimeout is long: an end of patience would cost pgx the connection.
+const postgresTimeout = time.Second
 
 func newPostgres(ctx context.Context, cfg Config) (http.Handler, func(), error) {
 	keys, err := seal.Open(cfg.Keyset)
@@ -45,7 +49,7 @@ func newPostgres(ctx context.Context, cfg Config) (http.Handler, func(), error) 
 		}
 		return packed, err
 	}
-	return newStd("", keys, get), pool.Close, nil
+	return newStd("", keys, postgresTimeout, get), pool.Close, nil
 }
 
 // FillPostgres copies the bindings of the table from Redis, byte for byte, into the

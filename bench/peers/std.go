@@ -12,6 +12,7 @@ import (
 	"net/url"
 	"slices"
 	"strconv"
+	"time"
 
 	"github.com/redis/go-redis/v9"
 
@@ -50,7 +51,7 @@ func scripted(ctx context.Context, client *redis.Client) (getter, error) {
 }
 
 // newStd is the handler that net/http and the standard library suggest.
-func newStd(prefix string, keys *seal.Keyset, get getter) http.Handler {
+func newStd(prefix string, keys *seal.Keyset, patience time.Duration, get getter) http.Handler {
 	mux := http.NewServeMux()
 	mux.HandleFunc("POST "+world.VoicePath, func(w http.ResponseWriter, r *http.Request) {
 		if r.ParseForm() != nil || !signed(r) || r.PostForm.Get("AccountSid") != world.AccountSID {
@@ -64,7 +65,7 @@ func newStd(prefix string, keys *seal.Keyset, get getter) http.Handler {
 			return
 		}
 		token := keys.Primary().Token(calling)
-		ctx, cancel := context.WithTimeout(r.Context(), redisTimeout)
+		ctx, cancel := context.WithTimeout(r.Context(), patience)
 		defer cancel()
 		packed, err := get(ctx, prefix+called.Digits(), token)
 		if errors.Is(err, errNoBinding) {

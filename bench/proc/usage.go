@@ -22,10 +22,11 @@ type Usage struct {
 
 // Usage reads what the child, and with Spec.Tree its own children, have cost.
 func (c *Child) Usage() (Usage, error) {
-	u, _, err := usage(c.Pid())
+	u, ended, _, err := usage(c.Pid())
 	if err != nil || !c.tree {
 		return u, err
 	}
+	u.CPU += ended
 	stats, err := filepath.Glob("/proc/[0-9]*/stat")
 	if err != nil {
 		return u, fmt.Errorf("list the processes: %w", err)
@@ -35,7 +36,7 @@ func (c *Child) Usage() (Usage, error) {
 		if err != nil {
 			continue
 		}
-		child, parent, err := usage(pid)
+		child, _, parent, err := usage(pid)
 		if err != nil || parent != c.Pid() {
 			continue // ended meanwhile, or somebody else's
 		}
@@ -48,23 +49,24 @@ func (c *Child) Usage() (Usage, error) {
 var errStat = errors.New("/proc/PID/stat is not as proc(5) describes it")
 
 // usage reads /proc/PID/stat: field 4 is the parent, 14 and 15 are user and system
-// time, 24 the resident pages. The command in field 2 may hold anything, so counting
+// time, 16 and 17 those of the children that have ended, 24 the resident pages. The command in field 2 may hold anything, so counting
 // begins behind its closing bracket.
-func usage(pid int) (u Usage, parent int, err error) {
+func usage(pid int) (u Usage, ended time.Duration, parent int, err error) {
 	stat, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
 	if err != nil {
-		return Usage{}, 0, fmt.Errorf("read what a process costs: %w", err)
+		return Usage{}, 0, 0, fmt.Errorf("read what a process costs: %w", err)
 	}
 	_, rest, ok := bytes.Cut(stat[max(0, bytes.LastIndexByte(stat, ')')):], []byte(") "))
 	fields := bytes.Fields(rest)
 	if !ok || len(fields) < 22 {
-		return Usage{}, 0, errStat
+		return Usage{}, 0, 0, errStat
 	}
-	var n [4]int64
-	for i, field := range []int{4, 14, 15, 24} {
+	var n [6]int64
+	for i, field := range []int{4, 14, 15, 16, 17, 24} {
 		if n[i], err = strconv.ParseInt(string(fields[field-3]), 10, 64); err != nil {
-			return Usage{}, 0, errStat
+			return Usage{}, 0, 0, errStat
 		}
 	}
-	return Usage{CPU: time.Duration(n[1]+n[2]) * tick, RSS: n[3] * int64(os.Getpagesize())}, int(n[0]), nil
+	u = Usage{CPU: time.Duration(n[1]+n[2]) * tick, RSS: n[5] * int64(os.Getpagesize())}
+	return u, time.Duration(n[3]+n[4]) * tick, int(n[0]), nil
 }

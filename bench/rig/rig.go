@@ -14,6 +14,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"sync/atomic"
 	"time"
@@ -161,6 +162,24 @@ func (s *Redis) Memory(ctx context.Context) (int64, error) {
 	var n int64
 	_, err = fmt.Sscan(info["Memory"]["used_memory"], &n)
 	return n, err
+}
+
+// CPU returns Redis's own count of the CPU time it has used, which is finer than the
+// kernel's.
+func (s *Redis) CPU(ctx context.Context) (time.Duration, error) {
+	info, err := s.Client.InfoMap(ctx, "cpu").Result()
+	if err != nil {
+		return 0, fmt.Errorf("ask Redis for its CPU time: %w", err)
+	}
+	var sum time.Duration
+	for _, field := range []string{"used_cpu_sys", "used_cpu_user"} {
+		seconds, err := strconv.ParseFloat(info["CPU"][field], 64)
+		if err != nil {
+			return 0, fmt.Errorf("ask Redis for its CPU time: %w", err)
+		}
+		sum += time.Duration(seconds * float64(time.Second))
+	}
+	return sum, nil
 }
 
 // Load starts a load generator.

@@ -33,6 +33,16 @@ type Scenario struct {
 func All() []Scenario {
 	return []Scenario{
 		{Name: "resolve", Summary: "signed Twilio calls, against every peer: at saturation and at fixed rates", Run: resolve},
+		{Name: "resolve-json", Summary: "the same calls by GET /v1/resolve", Run: resolveJSON},
+		{Name: "miss", Summary: "signed Twilio calls of strangers", Run: miss},
+		{Name: "mixed", Summary: "calls while orders come and go, replenisher and reaper at work, AOF on", Run: mixed},
+		{Name: "allocate", Summary: "VNs for orders: the script alone, and from orders.assigned to vn.assigned", Run: allocate},
+		{Name: "release", Summary: "the end of orders, the script alone", Run: release},
+		{Name: "pool-size", Summary: "allocation from pools of 1k to 100k VNs, with --full to 1M", Run: poolSize},
+		{Name: "memory", Summary: "bytes in Redis of an order, a VN, and what an order leaves", Run: memory},
+		{Name: "overload", Summary: "three times what the router can do, and how it recovers", Run: overload},
+		{Name: "growth", Summary: "calls with 1k to 5M active orders (about 8 GB of memory)", Full: true, Run: growth},
+		{Name: "soak", Summary: "minutes at saturation: does the router's memory grow?", Full: true, Run: soak},
 	}
 }
 
@@ -87,7 +97,7 @@ type target struct {
 // spec returns the load of the scenarios' ordinary form.
 func (e *Env) spec(round int) load.Spec {
 	return load.Spec{
-		Form: load.Twilio, Conns: e.Conns, For: e.length(), Warm: e.length() / 10, Seed: e.Seed + uint64(round),
+		Conns: e.Conns, For: e.length(), Warm: e.length() / 10, Seed: e.Seed + uint64(round),
 	}
 }
 
