@@ -11,8 +11,8 @@ PACKAGES ?= ./...
 BENCH ?= .
 BENCHTIME ?= 1x
 FUZZTIME ?= 10s
-# Packages tested at the same time: each may run servers of its own.
-TESTFLAGS ?= -timeout 8m
+# `make test` vets once, before the tests.
+TESTFLAGS ?= -timeout 8m -vet=off
 
 .PHONY: help
 help: ## list the targets
@@ -27,7 +27,7 @@ demo: deps build ## play the whole story of a masked call in the terminal
 	@exec bin/callmask demo $(ARGS)
 
 .PHONY: test
-test: deps-test build vet lint verify alloc race ## everything: build, vet, lint, generated files, all tests; installs what it needs
+test: deps-test warm build vet lint verify alloc race ## everything: build, vet, lint, generated files, all tests; installs what it needs
 	@echo "test: everything passed"
 
 .PHONY: race
@@ -45,6 +45,11 @@ alloc: deps ## the tests that run without the race detector: allocations, and th
 fuzz: ## fuzz every fuzz target for FUZZTIME=10s each (the tests only run their seeds)
 	@git grep -n '^func Fuzz' -- '*_test.go' | sed -E 's|^(.*)/[^/]*:[0-9]+:func (Fuzz[A-Za-z0-9_]*).*|\1 \2|' | \
 	while read -r dir name; do go test -run '^$$' -fuzz "^$$name\$$" -fuzztime $(FUZZTIME) ./$$dir; done
+
+# The two long builds at once: neither keeps two cores busy by itself.
+.PHONY: warm
+warm: deps-test
+	@.ci/tools $(GOLANGCI_LINT_VERSION) >/dev/null & tools=$$!; go build -race ./...; wait $$tools
 
 .PHONY: vet
 vet:
