@@ -263,6 +263,9 @@ func (r *Run) receive(i int) error {
 		record(r.refused, time.Duration(r.now-c.sent))
 	case status == http.StatusOK && (r.spec.Fixed || r.calls.right(body, c.call, &r.scratch)):
 		r.result.Answered++
+		if r.now <= int64(r.spec.For) {
+			r.result.InTime++
+		}
 		record(r.latency, time.Duration(r.now-c.due))
 		record(r.service, time.Duration(r.now-c.sent))
 	default:

@@ -25,6 +25,7 @@ type Spec struct {
 // Result is what came of it.
 type Result struct {
 	Answered int           `json:"answered"` // right answers
+	InTime   int           `json:"in_time"`  // of them, before the time was up
 	Busy     int           `json:"busy"`     // 503: refused by a server that says it has too much to do
 	Wrong    int           `json:"wrong"`    // answers that are not the right one: never acceptable
 	Broken   int           `json:"broken"`   // connections that ended instead of answering

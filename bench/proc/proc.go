@@ -35,6 +35,8 @@ type Spec struct {
 	UID, GID uint32
 	// Tree adds the processes it starts itself to its Usage.
 	Tree bool
+	// Abrupt ends it by SIGKILL: it has nothing to put in order.
+	Abrupt bool
 	// Stdin keeps a pipe to its standard input, and Stdout gives its standard output
 	// to Child.Lines instead of the log.
 	Stdin, Stdout bool
@@ -69,11 +71,12 @@ type Child struct {
 	Lines *bufio.Reader  // its standard output, with Spec.Stdout
 	Stdin io.WriteCloser // with Spec.Stdin
 
-	cmd  *exec.Cmd
-	tree bool
-	log  string
-	done chan struct{}
-	err  error // once done
+	cmd    *exec.Cmd
+	tree   bool
+	abrupt bool
+	log    string
+	done   chan struct{}
+	err    error // once done
 }
 
 // Start starts a program.
@@ -91,7 +94,7 @@ func (s *Starter) Start(spec Spec) (*Child, error) {
 	if spec.UID != 0 {
 		cmd.SysProcAttr.Credential = &syscall.Credential{Uid: spec.UID, Gid: spec.GID}
 	}
-	c := &Child{Name: spec.Name, cmd: cmd, tree: spec.Tree, log: log, done: make(chan struct{})}
+	c := &Child{Name: spec.Name, cmd: cmd, tree: spec.Tree, abrupt: spec.Abrupt, log: log, done: make(chan struct{})}
 	if spec.Stdin {
 		if c.Stdin, err = cmd.StdinPipe(); err != nil {
 			return nil, fmt.Errorf("start %s: %w", spec.Name, err)
@@ -142,11 +145,13 @@ func (c *Child) Stop() {
 	if c.Stdin != nil {
 		_ = c.Stdin.Close() // it may have ended already
 	}
-	_ = c.cmd.Process.Signal(syscall.SIGTERM)
-	select {
-	case <-c.done:
-		return
-	case <-time.After(patience):
+	if !c.abrupt {
+		_ = c.cmd.Process.Signal(syscall.SIGTERM)
+		select {
+		case <-c.done:
+			return
+		case <-time.After(patience):
+		}
 	}
 	_ = c.cmd.Process.Kill()
 	<-c.done

@@ -132,7 +132,7 @@ func (r *Rig) Redis(ctx context.Context, aof bool) (*Redis, error) {
 	if aof {
 		appendOnly = "yes"
 	}
-	child, err := r.starter.Start(proc.Spec{Name: name, Path: path, Args: []string{
+	child, err := r.starter.Start(proc.Spec{Name: name, Path: path, Abrupt: true, Args: []string{
 		"--port", port, "--bind", "127.0.0.1", "--dir", dir, "--save", "", "--appendonly", appendOnly,
 		"--appendfsync", "everysec", "--maxmemory-policy", "noeviction", "--slowlog-log-slower-than", "-1",
 		"--hash-max-listpack-value", "128",
@@ -153,15 +153,17 @@ func (r *Rig) Redis(ctx context.Context, aof bool) (*Redis, error) {
 	return s, err
 }
 
-// Memory returns Redis's own count of the bytes it uses.
+// Memory returns Redis's own count of the bytes it uses, but for its clients' buffers.
 func (s *Redis) Memory(ctx context.Context) (int64, error) {
 	info, err := s.Client.InfoMap(ctx, "memory").Result()
 	if err != nil {
 		return 0, fmt.Errorf("ask Redis for its memory: %w", err)
 	}
-	var n int64
-	_, err = fmt.Sscan(info["Memory"]["used_memory"], &n)
-	return n, err
+	var used, clients int64
+	if _, err = fmt.Sscan(info["Memory"]["used_memory"], &used); err == nil {
+		_, err = fmt.Sscan(info["Memory"]["mem_clients_normal"], &clients)
+	}
+	return used - clients, err
 }
 
 // CPU returns Redis's own count of the CPU time it has used, which is finer than the
@@ -200,7 +202,7 @@ type Server struct {
 
 // announced starts a program that writes its address as its first line.
 func (r *Rig) announced(ctx context.Context, spec proc.Spec) (*Server, error) {
-	spec.Name, spec.Stdout, spec.Stdin = r.name(spec.Name), true, true
+	spec.Name, spec.Stdout, spec.Stdin, spec.Abrupt = r.name(spec.Name), true, true, true
 	child, err := r.starter.Start(spec)
 	if err != nil {
 		return nil, err

@@ -47,7 +47,7 @@ func mixed(ctx context.Context, e *Env) error {
 	if err := e.Load.Table(ctx, l.path, load.Twilio, e.Seed); err != nil {
 		return err
 	}
-	w := &writer{redis: l.redis}
+	w := &writer{redis: l.redis, cooldown: world.Cooldown}
 	w.next.Store(int64(orders))
 	e.Progress.More(4 * e.Rounds)
 	for round := range e.Rounds {

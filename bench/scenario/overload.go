@@ -18,6 +18,7 @@ import (
 const (
 	overloadConns  = 2048
 	overloadFactor = 3
+	overloadRounds = 5
 	// overloadOrders is small: what is overloaded is the router.
 	overloadOrders = 20_000
 	// hangUp is how long a caller's carrier waits for a connection in the overload.
@@ -45,9 +46,9 @@ func overload(ctx context.Context, e *Env) error {
 	if err := e.Load.Table(ctx, l.path, load.Twilio, e.Seed); err != nil {
 		return err
 	}
-	e.Progress.More(3 * e.Rounds)
+	e.Progress.More(3 * min(e.Rounds, overloadRounds))
 	t := l.target(report.Callmask)
-	for round := range e.Rounds {
+	for round := range min(e.Rounds, overloadRounds) {
 		result, err := e.measure(ctx, report.Key{Scenario: name, Point: report.CapacityAt}, round, t, e.spec(round))
 		if err != nil {
 			return err
@@ -55,6 +56,9 @@ func overload(ctx context.Context, e *Env) error {
 		capacity := float64(result.Answered) / result.Took.Seconds()
 		spec := e.spec(round)
 		spec.Rate, spec.Conns, spec.GiveUp = overloadFactor*capacity, overloadConns, hangUp
+		if !e.Short {
+			spec.For = max(spec.For, 2*time.Second) // longer than it takes until queues are full
+		}
 		if _, err := e.measure(ctx, report.Key{Scenario: name, Point: report.Overloaded}, round, t, spec); err != nil {
 			return err
 		}

@@ -48,7 +48,7 @@ func poolSize(ctx context.Context, e *Env) error {
 func (e *Env) poolCost(ctx context.Context, w *writer, size, round int) error {
 	var spent, took time.Duration
 	var done int
-	for took < e.length() {
+	for took < e.length()/2 {
 		n := min(size/4, poolRound)
 		first := int(w.next.Add(int64(n))) - n
 		before, err := w.redis.CPU(ctx)

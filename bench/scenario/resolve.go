@@ -43,6 +43,9 @@ func resolve(ctx context.Context, e *Env) error {
 	for _, r := range rates {
 		steps += len(choose(choose(targets, open), r.variants))
 	}
+	if err := e.warmUp(ctx, targets); err != nil {
+		return err
+	}
 	e.Progress.More(e.Rounds * steps)
 	for round := range e.Rounds {
 		for _, t := range turn(targets, round) {
@@ -92,7 +95,11 @@ func (e *Env) resolvers(ctx context.Context, l *loaded) ([]target, error) {
 	if err != nil {
 		return nil, err
 	}
-	targets = append(targets, recorder)
+	single, err := e.Rig.Callmask(ctx, rig.CallmaskOptions{Role: "router", Redis: l.redis.URL(), Flags: []string{"--coalesce=false"}})
+	if err != nil {
+		return nil, err
+	}
+	targets = append(targets, recorder, target{variant: report.Single, server: single.Server, store: l.redis.Child})
 	for _, kind := range []string{"bare", "naive", "nethttp", "evalsha"} {
 		s, err := e.Rig.Peer(ctx, kind, l.redis, prefix, "")
 		if err != nil {

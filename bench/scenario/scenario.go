@@ -145,6 +145,29 @@ func (l *loaded) target(variant string) target {
 	return target{variant: variant, server: l.router.Server, store: l.redis.Child}
 }
 
+// warmUp sends calls to each target that are not measured, so that caches are filled
+// and compilers at run time have done their work.
+func (e *Env) warmUp(ctx context.Context, targets []target) error {
+	for i := range targets {
+		t := &targets[i]
+		e.Progress.Doing("warming up " + t.variant)
+		spec := e.spec(0)
+		spec.Addr, spec.Fixed = t.server.Addr, t.fixed
+		if !e.Short {
+			spec.For = max(spec.For, time.Second)
+		}
+		nothing := func() error { return nil }
+		result, err := e.Load.Run(ctx, spec, nothing, nothing)
+		if err == nil {
+			err = judge(&result, true)
+		}
+		if err != nil {
+			return fmt.Errorf("warm up %s: %w", t.variant, err)
+		}
+	}
+	return nil
+}
+
 // cost is what the processes of a target had cost at one moment.
 type cost struct{ server, store, load proc.Usage }
 
@@ -180,7 +203,7 @@ func (e *Env) measure(ctx context.Context, k report.Key, round int, t target, sp
 		return float64((b.CPU - a.CPU).Microseconds()) / float64(result.Answered+result.Busy)
 	}
 	values := map[report.Metric]float64{
-		report.RPS: float64(result.Answered) / result.Took.Seconds(), report.ServerCPU: each(before.server, after.server),
+		report.RPS: float64(result.InTime) / result.Took.Seconds(), report.ServerCPU: each(before.server, after.server),
 		report.LoadCPU: each(before.load, after.load), report.Resident: float64(after.server.RSS) / (1 << 20),
 		report.P50: result.Latency.Percentile(50), report.P99: result.Latency.Percentile(99), report.P999: result.Latency.Percentile(99.9),
 		report.MaxUS: result.Latency.Max, report.Busy: float64(result.Busy), report.Unsent: float64(result.Unsent),

@@ -24,18 +24,28 @@ const callers = 16
 // perSecond is more than a Redis of today allocates in a second, for the size of pools.
 const perSecond = 60_000
 
+// restShort lets a VN rest no longer than it takes to see that it rests.
+const restShort = time.Millisecond
+
+// releaseRound is the most orders that a round of release ends.
+const releaseRound = 10_000
+
 // writer allocates orders and remembers what they got.
 type writer struct {
 	redis *rig.Redis
 	next  atomic.Int64 // number of the next order
 	taken sync.Map     // of VNs that an order holds now
+
+	cooldown time.Duration
 }
 
 // taken by two orders: promise 3 is broken.
 var errTwice = fmt.Errorf("%w: one VN was given to two orders", ErrWrong)
 
 func (w *writer) allocate(ctx context.Context, order int) (scripts.Allocation, error) {
-	a, err := w.redis.Store.Allocate(ctx, world.Request(world.Short, order))
+	request := world.Request(world.Short, order)
+	request.Cooldown = w.cooldown
+	a, err := w.redis.Store.Allocate(ctx, request)
 	if err != nil {
 		return a, err
 	}
@@ -148,7 +158,7 @@ func (e *Env) filled(ctx context.Context, numbers int, aof bool) (*writer, error
 	if err != nil {
 		return nil, err
 	}
-	return &writer{redis: redis}, world.Fill(ctx, redis.Store, numbers, loaders, func(int) {})
+	return &writer{redis: redis, cooldown: restShort}, world.Fill(ctx, redis.Store, numbers, loaders, func(int) {})
 }
 
 // allocate measures the script alone, with and without an AOF, and the whole way from
@@ -205,7 +215,7 @@ func (w *writer) replay(ctx context.Context, order int) error {
 
 // release measures the end of orders, the script alone.
 func release(ctx context.Context, e *Env) error {
-	most := int(e.Seconds*perSecond) + 1000
+	most := min(int(e.Seconds*perSecond), releaseRound)
 	w, err := e.filled(ctx, 2*most, false)
 	if err != nil {
 		return err
@@ -258,7 +268,7 @@ func (w *writer) settle(ctx context.Context, ended *sync.Map, n, first int) erro
 	if err != nil {
 		return err
 	}
-	return wait(ctx, world.Cooldown)
+	return wait(ctx, w.cooldown)
 }
 
 // each calls do with first … first+n-1 by many callers.
