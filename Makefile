@@ -74,7 +74,7 @@ verify: ## generated files, go.mod and go.sum are up to date
 	.ci/verify
 
 .PHONY: bench
-bench: ## run the Go benchmarks (BENCH=regexp, BENCHTIME=1x); a load harness for whole calls does not exist yet
+bench: ## run the Go benchmarks (BENCH=regexp, BENCHTIME=1x); whole systems are measured by `go run ./bench`
 	go test -run '^$$' -bench '$(BENCH)' -benchmem -benchtime $(BENCHTIME) $(PACKAGES)
 
 .PHONY: ci
