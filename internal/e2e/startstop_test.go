@@ -115,10 +115,7 @@ func TestSIGTERMUnderLoadAnswersWhatIsInFlightAndEndsWithCodeZero(t *testing.T) 
 	p := startAll(t, stormConfig, "--resolve-timeout", "10s")
 	s := newStorm(t, p, random(t))
 	await(t, startLimit, "there is load", func() bool { return s.stored.Load() > 100 && s.connected.Load() > 100 })
-	s.mu.Lock()
-	o := s.living(func(o *tracked) bool { return o.vns != nil && !o.ending })[0]
-	o.ending = true // the storm shall leave it alone
-	s.mu.Unlock()
+	o := s.pin(t)
 	p.requireConnected(t, o.vns["agent"], o.numbers["customer"], o.numbers["agent"], o.vns["customer"])
 
 	server := p.redisServer(t)

@@ -1,6 +1,7 @@
 package e2e
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"fmt"
@@ -59,6 +60,7 @@ type storm struct {
 // tracked is one order of a storm.
 type tracked struct {
 	id      string
+	at      int               // its place among all orders
 	numbers map[string]string // by role
 	vns     map[string]string // by role, as first announced; nil before
 	stored  bool              // JetStream has acknowledged orders.assigned
@@ -178,7 +180,7 @@ func (s *storm) choose() (o *tracked, complete bool) {
 	}
 	at := s.rand.IntN(len(s.people) - 1)
 	o = &tracked{
-		id:      fmt.Sprintf("order-%d", s.next),
+		id: fmt.Sprintf("order-%d", s.next), at: s.next,
 		numbers: map[string]string{"customer": s.people[at], "agent": s.people[at+1]},
 	}
 	s.next++
@@ -196,6 +198,18 @@ func (s *storm) living(which func(*tracked) bool) []*tracked {
 	}
 	slices.SortFunc(list, func(a, b *tracked) int { return strings.Compare(a.id, b.id) })
 	return list
+}
+
+// pin returns the order announced last, which the storm leaves alone from now on.
+func (s *storm) pin(t *testing.T) *tracked {
+	t.Helper()
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	live := s.living(func(o *tracked) bool { return o.vns != nil && !o.ending })
+	require.NotEmpty(t, live)
+	o := slices.MaxFunc(live, func(a, b *tracked) int { return cmp.Compare(a.at, b.at) })
+	o.ending = true
+	return o
 }
 
 // send publishes until JetStream has stored the message, as an application does that
