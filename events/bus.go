@@ -121,7 +121,7 @@ func Connect(ctx context.Context, cfg Config) (*Bus, error) {
 	b.js, err = jetstream.New(b.nc, jetstream.WithDefaultTimeout(cfg.Timeout),
 		jetstream.WithPublishAsyncTimeout(cfg.Timeout))
 	if err == nil {
-		b.calls, err = newCallWriter(b)
+		b.calls, err = newCallWriter(b) //nolint:contextcheck // it lives as long as the Bus
 	}
 	if err != nil {
 		b.nc.Close()
