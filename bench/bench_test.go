@@ -1,0 +1,75 @@
+package main
+
+import (
+	"encoding/json"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/callmask/callmask/bench/report"
+	"github.com/callmask/callmask/bench/scenario"
+)
+
+// hidden are the commands by which the harness starts processes of its own program,
+// which is this test's program here.
+var hidden = []string{"load", "peer", "nats"}
+
+func TestMain(m *testing.M) {
+	if len(os.Args) > 1 && slices.Contains(hidden, os.Args[1]) {
+		os.Exit(run(os.Args[1:]))
+	}
+	os.Exit(m.Run())
+}
+
+// Every scenario runs for a moment against the real product, and every answer is
+// checked. The figures mean nothing.
+func TestEveryScenarioRunsAndEveryAnswerIsRight(t *testing.T) {
+	t.Parallel()
+	callmask := filepath.Join(t.TempDir(), "callmask")
+	build := exec.CommandContext(t.Context(), "go", "build", "-o", callmask, "github.com/callmask/callmask/cmd/callmask")
+	text, err := build.CombinedOutput()
+	require.NoError(t, err, string(text))
+
+	out := t.TempDir()
+	args := []string{"run", "--short", "--out", out, "--callmask", callmask}
+	var names []string
+	for _, s := range scenario.All() {
+		names = append(names, s.Name)
+	}
+	require.Zero(t, run(append(args, names...)))
+
+	raw, err := os.ReadFile(filepath.Join(out, "results.json"))
+	require.NoError(t, err)
+	var r report.Report
+	require.NoError(t, json.Unmarshal(raw, &r))
+	require.Equal(t, names, r.Scenarios)
+	for _, name := range names {
+		require.NotEmpty(t, r.Points(name), name)
+	}
+	for _, variant := range []string{report.Callmask, report.Recording, "bare", "naive", "nethttp", "evalsha"} {
+		require.Positive(t, r.Stat(report.Key{Scenario: "resolve", Variant: variant, Point: report.Saturation}, report.RPS).Median, variant)
+	}
+	for _, note := range r.Notes {
+		require.Contains(t, note, "is left out", "only a missing Node.js or PostgreSQL may be noted")
+	}
+	for _, name := range []string{"goals.md", "tables.md", "throughput.svg", "latency-8000.svg"} {
+		text, err := os.ReadFile(filepath.Join(out, name))
+		require.NoError(t, err)
+		require.NotEmpty(t, text, name)
+	}
+}
+
+func TestCommandLineMistakesAreNamed(t *testing.T) {
+	t.Parallel()
+	for _, args := range [][]string{
+		{"run", "nonsense"}, {"run", "--rounds", "0"}, {"run", "--seconds", "0"}, {"run", "--conns", "0"}, {"nonsense"},
+	} {
+		require.Equal(t, 1, run(args), strings.Join(args, " "))
+	}
+	require.Zero(t, run([]string{"list"}))
+}
