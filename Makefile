@@ -83,7 +83,7 @@ ci: ## what CI runs
 
 .PHONY: build
 build: ## build bin/callmask
-	go build -trimpath -o bin/callmask ./cmd/callmask
+	go build -o bin/callmask ./cmd/callmask
 
 .PHONY: deps
 deps: ## install redis-server if it is missing
