@@ -10,6 +10,7 @@ import (
 	"net"
 	"net/http"
 	"net/http/pprof"
+	"path"
 	"strings"
 	"time"
 
@@ -90,7 +91,16 @@ func (a *App) private() http.Handler {
 	mux.Handle("/debug/pprof/symbol", a.guarded(http.HandlerFunc(pprof.Symbol)))
 	mux.Handle("/debug/pprof/trace", a.guarded(http.HandlerFunc(pprof.Trace)))
 	mux.HandleFunc("/", a.api)
-	return mux
+	// The mux answers a path with . or .. or an empty segment with a redirect that
+	// repeats it, without asking for a token. None of its own paths is such a one.
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		escaped := r.URL.EscapedPath()
+		if clean := path.Clean(escaped); escaped == clean || clean != "/" && escaped == clean+"/" {
+			mux.ServeHTTP(w, r)
+			return
+		}
+		a.api(w, r)
+	})
 }
 
 // api hands a request to the orders and pools API.
