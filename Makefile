@@ -10,13 +10,14 @@ ARGS ?=
 PACKAGES ?= ./...
 BENCH ?= .
 BENCHTIME ?= 1x
+OUT ?= bench/out
 FUZZTIME ?= 10s
 # `make test` vets once, before the tests.
 TESTFLAGS ?= -timeout 8m -vet=off
 
 .PHONY: help
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-9s %s\n", $$1, $$2}' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' Makefile
 
 .PHONY: run
 run: deps build ## install what is missing, build, start everything with a demo pool (DATA=data, ARGS=flags of `callmask all`)
@@ -74,7 +75,19 @@ verify: ## generated files, go.mod and go.sum are up to date
 	.ci/verify
 
 .PHONY: bench
-bench: ## run the Go benchmarks (BENCH=regexp, BENCHTIME=1x); whole systems are measured by `go run ./bench`
+bench: deps ## measure callmask against its peers, in about five minutes; goals and what was reached (ARGS=flags of `bench run`, OUT=dir)
+	@go build -trimpath -o bin/bench ./bench && exec bin/bench run --out $(OUT) $(ARGS)
+
+.PHONY: bench-full
+bench-full: deps ## the same with everything that takes long: every figure of docs/performance.md (an hour)
+	@go build -trimpath -o bin/bench ./bench && exec bin/bench run --full --out $(OUT) $(ARGS)
+
+.PHONY: bench-short
+bench-short: deps ## a moment of every scenario: shows that the harness works, and nothing else
+	@go build -trimpath -o bin/bench ./bench && exec bin/bench run --full --short --out $(OUT) $(ARGS)
+
+.PHONY: microbench
+microbench: ## run the Go benchmarks (BENCH=regexp, BENCHTIME=1x)
 	go test -run '^$$' -bench '$(BENCH)' -benchmem -benchtime $(BENCHTIME) $(PACKAGES)
 
 .PHONY: ci

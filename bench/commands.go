@@ -80,7 +80,7 @@ func (c *runCmd) Run(ctx context.Context) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, r.Close()) }()
-	generator, err := r.Load()
+	generator, err := r.Load(ctx)
 	if err != nil {
 		return err
 	}
@@ -98,7 +98,7 @@ func (c *runCmd) Run(ctx context.Context) (err error) {
 type listCmd struct{}
 
 // Run runs the command.
-func (listCmd) Run() error {
+func (listCmd) Run() {
 	for _, s := range scenario.All() {
 		mark := ""
 		if s.Full {
@@ -106,7 +106,6 @@ func (listCmd) Run() error {
 		}
 		fmt.Printf("%-13s %s%s\n", s.Name, s.Summary, mark)
 	}
-	return nil
 }
 
 type loadCmd struct{}

@@ -70,8 +70,7 @@ func (c *Client) tell(ctx context.Context, o *order) (report, error) {
 		}
 	case <-ctx.Done():
 		c.child.Stop() // which ends the goroutine above
-		<-done
-		return report{}, ctx.Err()
+		return report{}, errors.Join(ctx.Err(), <-done)
 	}
 	if answer.Error != "" {
 		return report{}, fmt.Errorf("load generator: %s", answer.Error)

@@ -26,7 +26,7 @@ func bare(ctx *fasthttp.RequestCtx) {
 }
 
 // newNaive is callmask's own codec before one plain command per request.
-func newNaive(cfg Config, client *redis.Client, keys *seal.Keyset) (fasthttp.RequestHandler, error) {
+func newNaive(base context.Context, cfg Config, client *redis.Client, keys *seal.Keyset) (fasthttp.RequestHandler, error) {
 	codec, err := twilio.New(twilio.Config{
 		AccountSID: world.AccountSID, AuthTokens: []string{world.AuthToken}, PublicURL: world.PublicURL,
 	})
@@ -41,7 +41,7 @@ func newNaive(cfg Config, client *redis.Client, keys *seal.Keyset) (fasthttp.Req
 		}
 		d := vn.Decision{RingTimeout: world.RingTimeout * time.Second, MaxDuration: world.MaxDuration * time.Second}
 		token := keys.Primary().Token(call.Calling)
-		deadline, cancel := context.WithTimeout(ctx, redisTimeout)
+		deadline, cancel := context.WithTimeout(base, redisTimeout)
 		defer cancel()
 		value, err := client.HGet(deadline, cfg.Prefix+call.Called.Digits(), string(token[:])).Bytes()
 		if err == nil {

@@ -81,7 +81,7 @@ func Serve(ctx context.Context, kind string, cfg Config, out io.Writer) error {
 	})
 	defer func() { _ = client.Close() }()
 	if kind == "naive" {
-		h, err := newNaive(cfg, client, keys)
+		h, err := newNaive(ctx, cfg, client, keys)
 		if err != nil {
 			return err
 		}

@@ -79,15 +79,15 @@ type Child struct {
 	err    error // once done
 }
 
-// Start starts a program.
-func (s *Starter) Start(spec Spec) (*Child, error) {
+// Start starts a program. It runs until it is stopped, whatever becomes of ctx.
+func (s *Starter) Start(ctx context.Context, spec Spec) (*Child, error) {
 	log := filepath.Join(s.logs, spec.Name+".log")
 	out, err := os.OpenFile(log, os.O_CREATE|os.O_WRONLY|os.O_APPEND, 0o600)
 	if err != nil {
 		return nil, fmt.Errorf("log of %s: %w", spec.Name, err)
 	}
-	defer func() { _ = out.Close() }()                                        // the child has its own
-	cmd := exec.CommandContext(context.Background(), spec.Path, spec.Args...) //nolint:gosec // G204: the programs compared; the harness names them
+	defer func() { _ = out.Close() }()                                              // the child has its own
+	cmd := exec.CommandContext(context.WithoutCancel(ctx), spec.Path, spec.Args...) //nolint:gosec // G204: the programs compared; the harness names them
 	cmd.Env, cmd.Dir = append(os.Environ(), spec.Env...), spec.Dir
 	cmd.Stdout, cmd.Stderr = out, out
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGKILL}

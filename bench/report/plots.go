@@ -134,7 +134,8 @@ func (r *Report) plotBars(scenario string, m Metric, y string) (*plot.Plot, erro
 	p.Add(bars)
 	p.NominalX(names...)
 	p.X.Tick.Label.Font.Size = vg.Points(8)
-	p.Y.Min = 0
+	p.X.Min, p.X.Max = -0.6, float64(len(names))-0.4
+	p.Y.Min, p.Y.Max = 0, 1.05*slices.Max(values)
 	return p, nil
 }
 

@@ -71,8 +71,10 @@ func (r *Report) writeHead(b *strings.Builder) {
 
 func (r *Report) writeGoals(b *strings.Builder) {
 	r.writeHead(b)
-	rows := [][]string{{"figure", "goal", "reached (min … max)", "rounds", "met"}}
-	for _, g := range Goals() {
+	goals := Goals()
+	rows := make([][]string, 1, len(goals)+1)
+	rows[0] = []string{"figure", "goal", "reached (min … max)", "rounds", "met"}
+	for _, g := range goals {
 		s, yes := g.Reached(r)
 		sign := "≥"
 		if g.AtMost {
@@ -96,9 +98,19 @@ var columns = []struct {
 	metric Metric
 	title  string
 }{
-	{RPS, "answered/s"}, {ServerCPU, "server CPU µs"}, {StoreCPU, "store CPU µs"}, {LoadCPU, "generator CPU µs"},
-	{P50, "p50 µs"}, {P99, "p99 µs"}, {P999, "p99.9 µs"}, {ServiceP9, "p99 µs from sending"}, {Busy, "503"}, {BusyP99, "p99 µs of 503"},
-	{Unsent, "given up"}, {Resident, "server MB"}, {Bytes, "bytes"},
+	{RPS, "answered/s"},
+	{ServerCPU, "server CPU µs"},
+	{StoreCPU, "store CPU µs"},
+	{LoadCPU, "generator CPU µs"},
+	{P50, "p50 µs"},
+	{P99, "p99 µs"},
+	{P999, "p99.9 µs"},
+	{ServiceP9, "p99 µs from sending"},
+	{Busy, "503"},
+	{BusyP99, "p99 µs of 503"},
+	{Unsent, "given up"},
+	{Resident, "server MB"},
+	{Bytes, "bytes"},
 }
 
 func (r *Report) writeTables(b *strings.Builder) {

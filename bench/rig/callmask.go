@@ -54,7 +54,7 @@ func (r *Rig) Callmask(ctx context.Context, o CallmaskOptions) (*Callmask, error
 	if o.NATS == "" && o.Role == "router" {
 		env = append(env, "CALLMASK_NATS_URL=nats://"+addr[3])
 	}
-	child, err := r.starter.Start(proc.Spec{Name: name, Path: r.callmask, Args: append([]string{o.Role}, o.Flags...), Env: env, Tree: o.Role == "all", Abrupt: o.Role != "all"})
+	child, err := r.starter.Start(ctx, proc.Spec{Name: name, Path: r.callmask, Args: append([]string{o.Role}, o.Flags...), Env: env, Tree: o.Role == "all", Abrupt: o.Role != "all"})
 	if err != nil {
 		return nil, err
 	}

@@ -61,7 +61,7 @@ func (r *Rig) Postgres(ctx context.Context) (*Postgres, error) {
 		return nil, err
 	}
 	_, port, _ := strings.Cut(addr, ":")
-	child, err := r.starter.Start(proc.Spec{
+	child, err := r.starter.Start(ctx, proc.Spec{
 		Name: r.name("postgres"), Path: filepath.Join(bin, "postgres"), Dir: dir, UID: uid, GID: gid, Tree: true,
 		Args: []string{
 			"-D", data, "-p", port, "-k", dir, "-c", "listen_addresses=127.0.0.1", "-c", "shared_buffers=512MB",

@@ -67,7 +67,7 @@ func New(ctx context.Context, self, callmask string) (r *Rig, err error) {
 	}
 	if r.callmask == "" {
 		r.callmask = filepath.Join(dir, "callmask")
-		build := exec.CommandContext(ctx, "go", "build", "-trimpath", "-o", r.callmask, "github.com/callmask/callmask/cmd/callmask")
+		build := exec.CommandContext(ctx, "go", "build", "-trimpath", "-o", r.callmask, "github.com/callmask/callmask/cmd/callmask") //nolint:gosec // G204: the path is the harness's own
 		if out, err := build.CombinedOutput(); err != nil {
 			return nil, fmt.Errorf("build callmask: %w: %s", err, out)
 		}
@@ -77,7 +77,7 @@ func New(ctx context.Context, self, callmask string) (r *Rig, err error) {
 
 // Close stops everything and removes all files.
 func (r *Rig) Close() error {
-	var errs []error
+	errs := make([]error, 0, len(r.clients)+len(r.dirs)+1)
 	for _, c := range r.clients {
 		errs = append(errs, c.Close())
 	}
@@ -132,7 +132,7 @@ func (r *Rig) Redis(ctx context.Context, aof bool) (*Redis, error) {
 	if aof {
 		appendOnly = "yes"
 	}
-	child, err := r.starter.Start(proc.Spec{Name: name, Path: path, Abrupt: true, Args: []string{
+	child, err := r.starter.Start(ctx, proc.Spec{Name: name, Path: path, Abrupt: true, Args: []string{
 		"--port", port, "--bind", "127.0.0.1", "--dir", dir, "--save", "", "--appendonly", appendOnly,
 		"--appendfsync", "everysec", "--maxmemory-policy", "noeviction", "--slowlog-log-slower-than", "-1",
 		"--hash-max-listpack-value", "128",
@@ -185,8 +185,8 @@ func (s *Redis) CPU(ctx context.Context) (time.Duration, error) {
 }
 
 // Load starts a load generator.
-func (r *Rig) Load() (*load.Client, error) {
-	child, err := r.starter.Start(proc.Spec{Name: r.name("load"), Path: r.self, Args: []string{"load"}, Stdin: true, Stdout: true})
+func (r *Rig) Load(ctx context.Context) (*load.Client, error) {
+	child, err := r.starter.Start(ctx, proc.Spec{Name: r.name("load"), Path: r.self, Args: []string{"load"}, Stdin: true, Stdout: true})
 	if err != nil {
 		return nil, err
 	}
@@ -203,7 +203,7 @@ type Server struct {
 // announced starts a program that writes its address as its first line.
 func (r *Rig) announced(ctx context.Context, spec proc.Spec) (*Server, error) {
 	spec.Name, spec.Stdout, spec.Stdin, spec.Abrupt = r.name(spec.Name), true, true, true
-	child, err := r.starter.Start(spec)
+	child, err := r.starter.Start(ctx, spec)
 	if err != nil {
 		return nil, err
 	}

@@ -8,7 +8,6 @@ import (
 	"github.com/callmask/callmask/bench/load"
 	"github.com/callmask/callmask/bench/report"
 	"github.com/callmask/callmask/bench/rig"
-	"github.com/callmask/callmask/bench/world"
 )
 
 // growthRate is the fixed rate at which sizes are compared.
@@ -38,7 +37,7 @@ func (e *Env) alone(ctx context.Context, name string, form load.Form, strangers 
 			if rate > 0 {
 				point = report.RatePoint(rate)
 			}
-			if _, err := e.measure(ctx, report.Key{Scenario: name, Point: point}, round, l.target(report.Callmask), spec); err != nil {
+			if _, err := e.measure(ctx, report.Key{Scenario: name, Point: point}, round, l.target(), spec); err != nil {
 				return err
 			}
 		}
@@ -61,7 +60,7 @@ func soak(ctx context.Context, e *Env) error {
 		spec := e.spec(minute)
 		spec.For = e.Soak / time.Duration(minutes)
 		point := fmt.Sprintf("minute %d", minute+1)
-		if _, err := e.measure(ctx, report.Key{Scenario: "soak", Point: point}, 0, l.target(report.Callmask), spec); err != nil {
+		if _, err := e.measure(ctx, report.Key{Scenario: "soak", Point: point}, 0, l.target(), spec); err != nil {
 			return err
 		}
 		// The first and the last are kept under a name of their own for the goal.
@@ -89,7 +88,7 @@ func growth(ctx context.Context, e *Env) error {
 		}
 	}()
 	for _, orders := range sizes {
-		l, err := e.load(ctx, orders, 0, world.Short, false)
+		l, err := e.load(ctx, orders, 0, false)
 		if err != nil {
 			return err
 		}
@@ -118,7 +117,7 @@ func growth(ctx context.Context, e *Env) error {
 				if spec.Rate = rate; rate > 0 {
 					point += " at " + report.RatePoint(rate)
 				}
-				if _, err := e.measure(ctx, report.Key{Scenario: "growth", Point: point}, round, all[at].target(report.Callmask), spec); err != nil {
+				if _, err := e.measure(ctx, report.Key{Scenario: "growth", Point: point}, round, all[at].target(), spec); err != nil {
 					return err
 				}
 			}

@@ -27,7 +27,7 @@ const (
 func mixed(ctx context.Context, e *Env) error {
 	const name = "mixed"
 	orders := min(e.Orders, 100_000)
-	l, err := e.load(ctx, orders, mixedSpare, world.Short, true)
+	l, err := e.load(ctx, orders, mixedSpare, true)
 	if err != nil {
 		return err
 	}
@@ -58,11 +58,11 @@ func mixed(ctx context.Context, e *Env) error {
 			}
 			spec := e.spec(round)
 			spec.Rate = rate
-			if _, err := e.measure(ctx, report.Key{Scenario: name, Point: alone}, round, l.target(report.Callmask), spec); err != nil {
+			if _, err := e.measure(ctx, report.Key{Scenario: name, Point: alone}, round, l.target(), spec); err != nil {
 				return err
 			}
 			stop := w.start(ctx)
-			_, err := e.measure(ctx, report.Key{Scenario: name, Point: beside}, round, l.target(report.Callmask), spec)
+			_, err := e.measure(ctx, report.Key{Scenario: name, Point: beside}, round, l.target(), spec)
 			cycles, per, errCycles := stop()
 			if err != nil {
 				return err

@@ -12,7 +12,6 @@ import (
 	"github.com/callmask/callmask/bench/proc"
 	"github.com/callmask/callmask/bench/report"
 	"github.com/callmask/callmask/bench/rig"
-	"github.com/callmask/callmask/bench/world"
 )
 
 const (
@@ -29,7 +28,7 @@ const (
 // processor and the generator has the others, or it could not offer that much.
 func overload(ctx context.Context, e *Env) error {
 	const name = "overload"
-	l, err := e.load(ctx, min(e.Orders, overloadOrders), 0, world.Short, false)
+	l, err := e.load(ctx, min(e.Orders, overloadOrders), 0, false)
 	if err != nil {
 		return err
 	}
@@ -47,7 +46,7 @@ func overload(ctx context.Context, e *Env) error {
 		return err
 	}
 	e.Progress.More(3 * min(e.Rounds, overloadRounds))
-	t := l.target(report.Callmask)
+	t := l.target()
 	for round := range min(e.Rounds, overloadRounds) {
 		result, err := e.measure(ctx, report.Key{Scenario: name, Point: report.CapacityAt}, round, t, e.spec(round))
 		if err != nil {

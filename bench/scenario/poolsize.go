@@ -15,12 +15,12 @@ const poolRound = 5000
 
 // poolSize compares pools: the more VNs, the more memory a random choice touches.
 func poolSize(ctx context.Context, e *Env) error {
-	sizes := []int{1000, 45_000, 100_000}
+	sizes := []int{1000, 45_000, 100_000, 200_000, 1_000_000}
 	switch {
 	case e.Short:
 		sizes = []int{200, 500}
-	case e.Full:
-		sizes = append(sizes, 200_000, 1_000_000)
+	case !e.Full:
+		sizes = sizes[:3]
 	}
 	writers := make([]*writer, len(sizes))
 	for i, size := range sizes {

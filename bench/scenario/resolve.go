@@ -2,7 +2,6 @@ package scenario
 
 import (
 	"context"
-
 	"slices"
 
 	"github.com/callmask/callmask/bench/load"
@@ -90,7 +89,7 @@ func (e *Env) resolvers(ctx context.Context, l *loaded) ([]target, error) {
 	if err != nil {
 		return nil, err
 	}
-	targets := []target{l.target(report.Callmask)}
+	targets := []target{l.target()}
 	recorder, err := e.recording(ctx, l)
 	if err != nil {
 		return nil, err

@@ -37,7 +37,7 @@ func (o *Options) Check() error {
 	if o.Short {
 		o.Rounds, o.Seconds, o.Orders, o.Conns, o.Soak = 1, 0.1, shortOrders, 16, time.Second
 	}
-	if o.Full {
+	if o.Full && !o.Short {
 		o.Orders = max(o.Orders, fullOrders)
 	}
 	switch {

@@ -103,8 +103,8 @@ func (e *Env) spec(round int) load.Spec {
 
 func (e *Env) length() time.Duration { return time.Duration(e.Seconds * float64(time.Second)) }
 
-// world loads a Redis with orders and starts a router before it.
-func (e *Env) load(ctx context.Context, orders, spare int, ids world.IDs, aof bool) (*loaded, error) {
+// load loads a Redis with orders and starts a router before it.
+func (e *Env) load(ctx context.Context, orders, spare int, aof bool) (*loaded, error) {
 	e.Progress.Doing(fmt.Sprintf("loading %d orders", orders))
 	l := &loaded{}
 	var err error
@@ -112,7 +112,7 @@ func (e *Env) load(ctx context.Context, orders, spare int, ids world.IDs, aof bo
 		return nil, err
 	}
 	l.table, err = world.Load(ctx, l.redis.Store, world.Options{
-		Orders: orders, Spare: spare, IDs: ids, Workers: loaders,
+		Orders: orders, Spare: spare, IDs: world.Short, Workers: loaders,
 		Done: func(part float64) { e.Progress.Doing(fmt.Sprintf("loading %d orders: %.0f %%", orders, 100*part)) },
 	})
 	if err != nil {
@@ -130,7 +130,7 @@ func (e *Env) shared(ctx context.Context) (*loaded, error) {
 	if e.main != nil {
 		return e.main, nil
 	}
-	l, err := e.load(ctx, e.Orders, e.Orders/10+20_000, world.Short, false)
+	l, err := e.load(ctx, e.Orders, e.Orders/10+20_000, false)
 	if err != nil {
 		return nil, err
 	}
@@ -141,8 +141,8 @@ func (e *Env) shared(ctx context.Context) (*loaded, error) {
 	return l, nil
 }
 
-func (l *loaded) target(variant string) target {
-	return target{variant: variant, server: l.router.Server, store: l.redis.Child}
+func (l *loaded) target() target {
+	return target{variant: report.Callmask, server: l.router.Server, store: l.redis.Child}
 }
 
 // warmUp sends calls to each target that are not measured, so that caches are filled

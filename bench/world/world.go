@@ -21,7 +21,7 @@ const (
 	Carrier     = "twilio"
 	CarrierID   = 77
 	AccountSID  = "ACbe7c4000000000000000000000000000"
-	AuthToken   = "auth-token-of-the-benchmark"
+	AuthToken   = "auth-token-of-the-benchmark" //nolint:gosec // G101: it opens nothing
 	PublicURL   = "https://calls.example.com"
 	VoicePath   = "/v1/carriers/" + Carrier + "/voice"
 	ResolvePath = "/v1/resolve"
