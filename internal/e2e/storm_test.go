@@ -72,7 +72,7 @@ type tracked struct {
 func newStorm(t *testing.T, p *process, r *rand.Rand) *storm {
 	t.Helper()
 	p.importNumbers(t, "rides", "pbx", fictional(t, 0, stormNumbers))
-	s := &storm{p: p, people: fictional(t, 100, 2_000), rand: r, orders: map[string]*tracked{}}
+	s := &storm{p: p, people: fictional(t, 100, 2_000), rand: rand.New(rand.NewPCG(r.Uint64(), 0)), orders: map[string]*tracked{}}
 	s.conn = connect(t, p.NATS).conn
 	_, err := s.conn.Subscribe("vn.assigned", func(m *nats.Msg) { s.announced(m.Data) })
 	require.NoError(t, err)
