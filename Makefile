@@ -79,7 +79,7 @@ bench: deps ## measure callmask against its peers, in about five minutes; goals 
 	@go build -trimpath -o bin/bench ./bench && exec bin/bench run --out $(OUT) $(ARGS)
 
 .PHONY: bench-full
-bench-full: deps ## the same with everything that takes long: every figure of docs/performance.md (an hour)
+bench-full: deps ## the same with everything that takes long: every figure of docs/performance.md (about an hour)
 	@go build -trimpath -o bin/bench ./bench && exec bin/bench run --full --out $(OUT) $(ARGS)
 
 .PHONY: bench-short

@@ -8,7 +8,6 @@ package proc
 import (
 	"bufio"
 	"context"
-	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -171,7 +170,7 @@ func (c *Child) Await(ctx context.Context, most time.Duration, ready func(contex
 		}
 		select {
 		case <-c.done:
-			return fmt.Errorf("%s ended (%w): %s", c.Name, errors.Join(c.err, err), c.lastWords())
+			return fmt.Errorf("%s ended (%v): %w: %s", c.Name, c.err, err, c.lastWords()) //nolint:errorlint // how it ended may be nil
 		case <-ctx.Done():
 			return fmt.Errorf("%s is not ready: %w: %s", c.Name, err, c.lastWords())
 		case <-tick.C:
