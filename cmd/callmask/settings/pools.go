@@ -136,7 +136,7 @@ func (f *file) times(at string, in *filePool, p *Pool) error {
 		{"cooldown", in.Cooldown, &p.Cooldown, defaultCooldown, time.Second, year},
 		{"ttl.max", in.TTL.Max, &p.TTLMax, defaultTTLMax, time.Second, year},
 		{"ttl.default", in.TTL.Default, &p.TTLDefault, defaultTTL, time.Second, year},
-		{"assign_wait", in.AssignWait, &p.AssignWait, defaultAssignWait, 0, 12 * time.Hour},
+		{"assign_wait", in.AssignWait, &p.AssignWait, defaultAssignWait, time.Millisecond, 12 * time.Hour},
 	} {
 		*t.out = t.def
 		if t.in == nil {
