@@ -34,7 +34,7 @@ type Store interface {
 // Bus is what the allocator needs of *events.Bus.
 type Bus interface {
 	ledger.Bus
-	Failed(ctx context.Context, e events.VNFailed) error
+	Failed(ctx context.Context, e events.VNFailed, sequence uint64) error
 	PoolLow(ctx context.Context, e events.PoolLow) error
 	LedgerLastSeq(ctx context.Context) (uint64, error)
 	OrdersStream() string

@@ -119,7 +119,7 @@ func (a *Allocator) onEnded(ctx context.Context, m events.Message) events.Result
 
 // fail tells the order's owner that it gets no assignment. A live one stays.
 func (a *Allocator) fail(ctx context.Context, m events.Message, id, reason string, cause error) events.Result {
-	if err := a.bus.Failed(ctx, events.VNFailed{OrderID: id, Reason: reason}); err != nil {
+	if err := a.bus.Failed(ctx, events.VNFailed{OrderID: id, Reason: reason}, m.Sequence); err != nil {
 		return later(m, err)
 	}
 	a.log.Warn().Err(cause).Str("order", id).Str("reason", reason).Uint64("sequence", m.Sequence).Msg("order failed")

@@ -19,6 +19,11 @@ var badOrders = []struct {
 	forbidden           bool
 }{
 	{"no pool", `"parties":` + twoParties, "pool", false},
+	{"pool twice", `"pool":"jakarta","pool":"jakarta","parties":` + twoParties, "pool", false},
+	{"ttl twice", `"pool":"jakarta","ttl":"1h","ttl":"1h","parties":` + twoParties, "ttl", false},
+	{"parties twice", `"pool":"jakarta","parties":` + twoParties + `,"parties":` + twoParties, "parties", false},
+	{"a number given twice", parties(party("customer", customer), `{"role":"agent","number":"`+agent+`","number":"`+agent+`"}`), "parties[1].number", false},
+	{"a role given twice", parties(party("customer", customer), `{"role":"agent","role":"b","number":"`+agent+`"}`), "parties[1].role", false},
 	{"pool null", `"pool":null,"parties":` + twoParties, "pool", false},
 	{"pool a number", `"pool":7,"parties":` + twoParties, "pool", false},
 	{"no parties", `"pool":"jakarta"`, "parties", false},
@@ -146,6 +151,7 @@ func TestAnEventWithoutAUsableOrderIDIsADeadLetter(t *testing.T) {
 	f(`{"order_id":"{o-1}"}`, odd)
 	f(`{"order_id":"<o-1/>"}`, odd)
 	f(`{"order_id":"o 1"}`, odd)
+	f(`{"order_id":"o-1","order_id":"o-1"}`, "order_id is given twice")
 	f(`{"order_id":"o\u0000"}`, odd)
 	f(`{"order_id":"o\n"}`, odd)
 	f("{\"order_id\":\"o\xff\"}", odd)
@@ -155,12 +161,12 @@ func TestAnEventWithoutAUsableOrderIDIsADeadLetter(t *testing.T) {
 	noNumber(t, w.logs.String())
 }
 
-// Senders may add fields in a later version; a repeated key counts the last time.
+// Senders may add fields in a later version.
 func TestAnEventMayHaveMoreFields(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t, 4)
 	require.Equal(t, events.Done(), w.onAssigned(t.Context(), message("assigned",
-		`{"version":2,"order_id":"o-0","order_id":"o-1","pool":"jakarta","ttl":"","parties":[`+
+		`{"version":2,"order_id":"o-1","pool":"jakarta","ttl":"","parties":[`+
 			`{"role":"customer","number":"(202) 555-0101","name":"A"},{"role":"agent","number":"+44 7700 900123"}]}`)))
 	require.Len(t, w.bus.assigned, 1)
 	require.Equal(t, "o-1", w.bus.assigned[0].OrderID)

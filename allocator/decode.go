@@ -12,11 +12,12 @@ import (
 )
 
 // object is a JSON object whose fields are read one by one, so that an error can
-// name the field. Names are compared exactly, of a repeated one the last counts,
-// and null is the same as leaving the field out.
+// name the field. Names are compared exactly, a field given twice is an error, and
+// null is the same as leaving the field out.
 type object struct {
-	path   string // what stands before a field's name in errors
-	fields map[string]json.RawMessage
+	path     string // what stands before a field's name in errors
+	fields   map[string]json.RawMessage
+	repeated map[string]bool
 }
 
 // decodeObject reads a whole document. The error names field and never repeats any
@@ -33,9 +34,35 @@ func decodeObject(data []byte, field string) (object, error) {
 }
 
 func asObject(data json.RawMessage, path string) (object, bool) {
-	o := object{path: path}
-	err := json.Unmarshal(data, &o.fields)
-	return o, err == nil && o.fields != nil
+	o := object{path: path, fields: map[string]json.RawMessage{}, repeated: map[string]bool{}}
+	d := json.NewDecoder(bytes.NewReader(data))
+	if start, err := d.Token(); err != nil || start != json.Delim('{') {
+		return o, false
+	}
+	for d.More() {
+		token, err := d.Token()
+		name, ok := token.(string)
+		if err != nil || !ok {
+			return o, false
+		}
+		var value json.RawMessage
+		if err := d.Decode(&value); err != nil {
+			return o, false
+		}
+		if _, again := o.fields[name]; again {
+			o.repeated[name] = true
+		}
+		o.fields[name] = value
+	}
+	return o, true
+}
+
+// field returns a field's value, absent when it is left out.
+func (o object) field(name string) (json.RawMessage, error) {
+	if o.repeated[name] {
+		return nil, &vn.FieldError{Field: o.path + name, Problem: "is given twice"}
+	}
+	return o.fields[name], nil
 }
 
 // only refuses every field that is not named.
@@ -68,9 +95,9 @@ func plain(name string) string {
 
 // text reads a string, "" when it is left out.
 func (o object) text(name string) (string, error) {
-	raw := o.fields[name]
-	if absent(raw) {
-		return "", nil
+	raw, err := o.field(name)
+	if err != nil || absent(raw) {
+		return "", err
 	}
 	return asText(raw, o.path+name)
 }
@@ -85,9 +112,9 @@ func asText(raw json.RawMessage, field string) (string, error) {
 
 // list reads an array, nil when it is left out.
 func (o object) list(name string) ([]json.RawMessage, error) {
-	raw := o.fields[name]
-	if absent(raw) {
-		return nil, nil
+	raw, err := o.field(name)
+	if err != nil || absent(raw) {
+		return nil, err
 	}
 	var l []json.RawMessage
 	if err := json.Unmarshal(raw, &l); err != nil {

@@ -123,6 +123,11 @@ func (s *api) deleteOrder(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return &vn.FieldError{Field: "query", Problem: "is malformed"}
 	}
+	for name := range query {
+		if name != "reason" {
+			return &vn.FieldError{Field: plain(name), Problem: "is not a known parameter"}
+		}
+	}
 	reason := vn.Completed
 	switch given := query["reason"]; {
 	case len(given) > 1:

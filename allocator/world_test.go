@@ -197,7 +197,7 @@ func (b *bus) Released(_ context.Context, e events.VNReleased) error {
 	return publish(b, "vn.released", e.OrderID, &b.released, e)
 }
 
-func (b *bus) Failed(_ context.Context, e events.VNFailed) error {
+func (b *bus) Failed(_ context.Context, e events.VNFailed, _ uint64) error {
 	return publish(b, "vn.failed", e.OrderID+e.Reason, &b.failed, e)
 }
 

@@ -28,9 +28,10 @@ func (b *Bus) Released(ctx context.Context, p VNReleased) error {
 }
 
 // Failed publishes vn.failed and waits until the stream has stored it. Its message
-// id is failed:<order>:<reason>.
-func (b *Bus) Failed(ctx context.Context, p VNFailed) error {
-	return b.publish(ctx, SubjectFailed, "failed:"+p.OrderID+":"+p.Reason, p)
+// id is failed:<order>:<reason>:<sequence>, with the sequence of the event that failed:
+// an order that is sent once more and fails once more is announced once more.
+func (b *Bus) Failed(ctx context.Context, p VNFailed, sequence uint64) error {
+	return b.publish(ctx, SubjectFailed, "failed:"+p.OrderID+":"+p.Reason+":"+strconv.FormatUint(sequence, 10), p)
 }
 
 // PoolLow publishes pools.low and waits until the stream has stored it. Its message

@@ -43,9 +43,9 @@ func TestPublishedEventsHaveTheDocumentedShapeAndAMessageID(t *testing.T) {
 		},
 		{
 			func() error {
-				return b.Failed(t.Context(), events.VNFailed{OrderID: "o-2", Reason: events.FailedInvalid})
+				return b.Failed(t.Context(), events.VNFailed{OrderID: "o-2", Reason: events.FailedInvalid}, 7)
 			},
-			"VN", "vn.failed", `{"order_id":"o-2","reason":"invalid"}`, "failed:o-2:invalid",
+			"VN", "vn.failed", `{"order_id":"o-2","reason":"invalid"}`, "failed:o-2:invalid:7",
 		},
 		{
 			func() error { return b.PoolLow(t.Context(), events.PoolLow{Pool: "jakarta", Free: 3, Target: 40}) },

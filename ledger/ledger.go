@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"time"
 
 	"github.com/rs/zerolog"
 	"golang.org/x/sync/errgroup"
@@ -90,6 +91,9 @@ func (l *Ledger) End(ctx context.Context, r *scripts.Release) error {
 	if r.Settled || !r.Known {
 		return nil
 	}
+	if time.Now().Add(lateMargin).After(r.RestedBy) {
+		return l.endLate(ctx, r)
+	}
 	released, retired, err := l.releasedRecords(ctx, r)
 	if err != nil {
 		return fmt.Errorf("end of order %s: %w", r.OrderID, err)
@@ -109,8 +113,12 @@ func (l *Ledger) End(ctx context.Context, r *scripts.Release) error {
 			}
 		}
 	}
-	err = l.bus.Released(ctx, events.VNReleased{OrderID: r.OrderID, Reason: string(r.Reason)})
-	if err != nil {
+	return l.ended(ctx, r, fences)
+}
+
+// ended announces and settles the end of an order whose records are written.
+func (l *Ledger) ended(ctx context.Context, r *scripts.Release, fences []uint64) error {
+	if err := l.bus.Released(ctx, events.VNReleased{OrderID: r.OrderID, Reason: string(r.Reason)}); err != nil {
 		return fmt.Errorf("announce the end of order %s: %w", r.OrderID, err)
 	}
 	if err := l.store.SettleReleased(ctx, r, fences); err != nil {

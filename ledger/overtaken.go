@@ -25,24 +25,31 @@ func (l *Ledger) overtaken(ctx context.Context, orderID string) error {
 	if err != nil {
 		return fmt.Errorf("read the end of order %s: %w", orderID, err)
 	}
+	if err := l.endLate(ctx, &r); err != nil {
+		return err
+	}
+	return fmt.Errorf("order %s was overtaken by its end: %w", orderID, vn.ErrOrderEnded)
+}
+
+// lateMargin is how long before its VNs may serve others the end of an order is
+// already treated as late.
+const lateMargin = time.Minute
+
+// endLate is End for an order whose VNs may have gone on since, to another order or out
+// of their pool: it looks at the last record of each VN and leaves what is newer alone.
+func (l *Ledger) endLate(ctx context.Context, r *scripts.Release) error {
 	fences := make([]uint64, len(r.Numbers))
 	g, gctx := errgroup.WithContext(ctx)
 	for i, n := range r.Numbers {
 		g.Go(func() (err error) {
-			fences[i], err = l.endLast(gctx, &r, n)
+			fences[i], err = l.endLast(gctx, r, n)
 			return err
 		})
 	}
 	if err := g.Wait(); err != nil {
-		return fmt.Errorf("record the end of order %s: %w", orderID, err)
+		return fmt.Errorf("record the end of order %s: %w", r.OrderID, err)
 	}
-	if err := l.bus.Released(ctx, events.VNReleased{OrderID: r.OrderID, Reason: string(r.Reason)}); err != nil {
-		return fmt.Errorf("announce the end of order %s: %w", orderID, err)
-	}
-	if err := l.store.SettleReleased(ctx, &r, fences); err != nil {
-		return fmt.Errorf("settle the end of order %s: %w", orderID, err)
-	}
-	return fmt.Errorf("order %s was overtaken by its end: %w", orderID, vn.ErrOrderEnded)
+	return l.ended(ctx, r, fences)
 }
 
 // endLast records the end of one VN of an order unless it, or something newer, is
@@ -52,14 +59,15 @@ func (l *Ledger) endLast(ctx context.Context, r *scripts.Release, n scripts.Rele
 	if err != nil {
 		return 0, err
 	}
-	switch {
-	case last.OrderID != r.OrderID:
-		return n.Fence, nil
-	case last.Kind != events.KindAssigned:
-		return seq, nil
+	switch assigned := last.Kind == events.KindAssigned && last.OrderID == r.OrderID; {
+	case assigned:
+	case n.Retired && seq <= n.Fence:
+		// The assignment was never recorded, but the VN has left its pool all the same.
+	default:
+		return max(seq, n.Fence), nil
 	}
 	rec := events.Record{
-		Kind: events.KindReleased, VN: last.VN, Pool: r.Pool, Carrier: r.Carrier, Ref: last.Ref,
+		Kind: events.KindReleased, VN: n.VN.Digits(), Pool: r.Pool, Carrier: r.Carrier, Ref: last.Ref,
 		OrderID: r.OrderID, Reason: string(r.Reason),
 		// Under its own time the stream might take it for a repeat of the record that
 		// was overwritten, and drop it.

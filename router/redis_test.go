@@ -149,7 +149,7 @@ func TestConnectedCallCostsOneRedisRead(t *testing.T) {
 	})
 	f.run(t)
 	resolve := func(token, called string, calling vn.Number) answer {
-		return f.ask(t, http.MethodGet, "/v1/resolve?"+url.Values{"called": {called}, "calling": {calling.E164()}}.Encode(), "Authorization", "Bearer "+token)
+		return f.ask(t, http.MethodGet, "/v1/resolve?"+url.Values{"called": {called}, "calling": {calling.E164()}, "call_id": {"1"}}.Encode(), "Authorization", "Bearer "+token)
 	}
 
 	f.twilioCall(t, ofAgent, customer.E164()) // opens the connection to Redis

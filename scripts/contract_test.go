@@ -106,7 +106,7 @@ func sampleArgs(t *testing.T) map[string]struct {
 	put("refill", keys, args)
 	keys, args = drainArgs(p, "jakarta", 12025550103)
 	put("drain", keys, args)
-	keys, args = reapArgs(p, time.Hour)
+	keys, args = reapArgs(p, time.Hour, time.Minute)
 	put("reap", keys, args)
 	put("stock", stockKeys(p), nil)
 	return out

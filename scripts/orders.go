@@ -46,7 +46,8 @@ func (s *Store) Allocate(ctx context.Context, r AllocateRequest) (Allocation, er
 		return a, err
 	}
 	p := s.layout.ofOrder(r.Order.ID)
-	if _, _, err := s.reapPartition(ctx, p); err != nil {
+	// What ends here is not ours to publish: the reaper finds it due in a moment.
+	if _, _, err := s.reapPartition(ctx, p, time.Second); err != nil {
 		return Allocation{}, err
 	}
 	return s.allocate(ctx, &r)
@@ -327,7 +328,7 @@ func (s *Store) Order(ctx context.Context, orderID string) (vn.Assignment, error
 // those that were ended at least 30 s ago and never settled.
 func (s *Store) Reap(ctx context.Context) (ended []Release, more bool, err error) {
 	for _, p := range s.layout.prefixes {
-		e, m, err := s.reapPartition(ctx, p)
+		e, m, err := s.reapPartition(ctx, p, unsettledAgain)
 		ended, more = append(ended, e...), more || m
 		if err != nil {
 			return ended, more, err
@@ -336,8 +337,8 @@ func (s *Store) Reap(ctx context.Context) (ended []Release, more bool, err error
 	return ended, more, nil
 }
 
-func (s *Store) reapPartition(ctx context.Context, p string) (ended []Release, more bool, err error) {
-	keys, args := reapArgs(p, s.config.Tombstone)
+func (s *Store) reapPartition(ctx context.Context, p string, again time.Duration) (ended []Release, more bool, err error) {
+	keys, args := reapArgs(p, s.config.Tombstone, again)
 	answer, err := s.run(ctx, s.scripts.reap, keys, args)
 	if err != nil {
 		return nil, false, fmt.Errorf("reap: %w", err)
@@ -353,9 +354,9 @@ func (s *Store) reapPartition(ctx context.Context, p string) (ended []Release, m
 	return ended, answer.int(0) == 1, nil
 }
 
-func reapArgs(p string, tombstone time.Duration) (keys []string, args []any) {
+func reapArgs(p string, tombstone, again time.Duration) (keys []string, args []any) {
 	return []string{guardKey(p), metaKey(p), leasesKey(p), totalKey(p)},
-		[]any{strconv.Itoa(reapLimit), millis(tombstone)}
+		[]any{strconv.Itoa(reapLimit), millis(tombstone), millis(again)}
 }
 
 // parseEnded reads a value of ended:<VN>.

@@ -27,6 +27,7 @@ type record struct {
 	fences   []uint64
 	retired  []vn.Number
 	end      time.Time // lease end when active, else the moment it ended
+	lease    time.Time // of an ended order: its recorded lease end
 	cooldown time.Duration
 	settled  bool
 }
@@ -67,7 +68,8 @@ func parseRecord(h map[string]string) (*record, error) {
 		return nil, errRecord
 	}
 	if !r.active {
-		return r, nil
+		r.lease, err = parseMillis(h["lease"])
+		return r, err
 	}
 	r.roles = strings.Split(h["roles"], ",")
 	tokens := h["tokens"]
@@ -139,6 +141,9 @@ func (r *record) release(id string) Release {
 	out := Release{
 		OrderID: id, Known: len(r.numbers) > 0, Pool: r.pool, Carrier: r.carrier,
 		Reason: r.reason, EndedAt: r.end, Settled: r.settled,
+	}
+	if out.Known {
+		out.RestedBy = r.lease.Add(r.cooldown)
 	}
 	for i, n := range r.numbers {
 		out.Numbers = append(out.Numbers, ReleasedNumber{

@@ -40,6 +40,10 @@ type Config struct {
 // millisecond in which Redis answers nobody else.
 const reapLimit = 50
 
+// unsettledAgain is after how long Reap returns an ended order again that nobody has
+// settled: whoever got it first has long given up or died by then.
+const unsettledAgain = 30 * time.Second
+
 // Store is the Redis side of callmask. It is safe for concurrent use.
 type Store struct {
 	config  Config

@@ -54,7 +54,10 @@ type Release struct {
 	Reason  vn.EndReason
 	EndedAt time.Time
 	Numbers []ReleasedNumber
-	Settled bool // the ledger and the apps know it already; nothing is left to do
+	// RestedBy is when the VNs may serve another order even if this end is never
+	// settled: the recorded lease end + cool-down.
+	RestedBy time.Time
+	Settled  bool // the ledger and the apps know it already; nothing is left to do
 }
 
 // ReleasedNumber is one VN of an ended order.

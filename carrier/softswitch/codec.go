@@ -96,11 +96,11 @@ func decode(uri []byte, f *form.Form, call *vn.Call) error {
 	if !ok && !text.Withheld(p.Value) {
 		return notNumber("calling", p.Value, "is neither a number with + and country code nor a word such as anonymous")
 	}
-	p, found, err := f.Optional("call_id")
+	p, err = f.Get("call_id")
 	if err != nil {
 		return err
 	}
-	if found && !text.Printable(p.Value, maxCallID) {
+	if !text.Printable(p.Value, maxCallID) {
 		return &vn.FieldError{Field: "call_id", Problem: "may hold 1 to " + strconv.Itoa(maxCallID) + " printable ASCII characters"}
 	}
 	call.ID, call.Calling, call.Called = p.Keep(), calling, called

@@ -38,10 +38,10 @@ func TestDecodeReadsTheCall(t *testing.T) {
 	t.Parallel()
 	c := codec(t)
 	for query, want := range map[string]vn.Call{
-		"called=%2B12025550101&calling=%2b12025550100&call_id=a%40b": {ID: []byte("a@b"), Called: 12025550101, Calling: 12025550100},
-		"calling=%2B447700900123&called=%2B12025550101":              {Called: 12025550101, Calling: 447700900123},
-		"called=%2B12025550101&calling=Anonymous&call_id=x+y":        {ID: []byte("x y"), Called: 12025550101},
-		"called=%2B12025550101&calling=%2B12025550100&src=10.0.0.1":  {Called: 12025550101, Calling: 12025550100},
+		"called=%2B12025550101&calling=%2b12025550100&call_id=a%40b":          {ID: []byte("a@b"), Called: 12025550101, Calling: 12025550100},
+		"calling=%2B447700900123&called=%2B12025550101&call_id=1":             {ID: []byte("1"), Called: 12025550101, Calling: 447700900123},
+		"called=%2B12025550101&calling=Anonymous&call_id=x+y":                 {ID: []byte("x y"), Called: 12025550101},
+		"called=%2B12025550101&calling=%2B12025550100&call_id=1&src=10.0.0.1": {ID: []byte("1"), Called: 12025550101, Calling: 12025550100},
 	} {
 		var call vn.Call
 		require.NoError(t, c.Decode(request(query, "Bearer "+token), nil, &call))
@@ -49,7 +49,7 @@ func TestDecodeReadsTheCall(t *testing.T) {
 	}
 	for _, word := range []string{"anonymous", "restricted", "unknown", "withheld", "unavailable", "private", "PRIVATE"} {
 		call := vn.Call{Calling: 12025550100}
-		require.NoError(t, c.Decode(request("called=%2B12025550101&calling="+word, "Bearer "+token), nil, &call))
+		require.NoError(t, c.Decode(request("called=%2B12025550101&call_id=1&calling="+word, "Bearer "+token), nil, &call))
 		require.Zero(t, call.Calling, word)
 	}
 }
@@ -57,7 +57,7 @@ func TestDecodeReadsTheCall(t *testing.T) {
 func TestWithoutAValidTokenNothingElseIsTold(t *testing.T) {
 	t.Parallel()
 	c := codec(t, "the-next-token")
-	good := "called=%2B12025550101&calling=%2B12025550100"
+	good := "called=%2B12025550101&calling=%2B12025550100&call_id=1"
 	for _, header := range []string{
 		"", "Bearer", "Bearer ", "Bearer  " + token, token, "Basic " + token, "Bearer " + token + "x", "Bearer " + token[1:],
 		"Bearer " + strings.ToUpper(token), "Bearer " + token + ",the-next-token", "Bearerx" + token,
@@ -76,7 +76,7 @@ func TestAWrongParameterIsNamedAndItsValueIsNot(t *testing.T) {
 	const called, calling = "called=%2B12025550101", "calling=%2B12025550100"
 	tests := map[string]string{ // query → field
 		"": "called", calling: "called", called: "calling",
-		"called=&" + calling: "called", called + "&calling=": "calling", called + "&" + calling + "&call_id=": "call_id",
+		"called=&" + calling: "called", called + "&calling=": "calling", called + "&" + calling: "call_id", called + "&" + calling + "&call_id=": "call_id",
 		called + "&" + called + "&" + calling:                           "called",
 		called + "&" + calling + "&" + calling:                          "calling",
 		called + "&" + calling + "&calling=anonymous":                   "calling",

@@ -160,7 +160,7 @@ type resolved struct {
 
 func (p *process) tryResolve(t *testing.T, token, called, calling string) (answer, error) {
 	t.Helper()
-	query := url.Values{"called": {called}, "calling": {calling}}
+	query := url.Values{"called": {called}, "calling": {calling}, "call_id": {"1"}}
 	return p.try(t, http.MethodGet, "http://"+p.HTTP+"/v1/resolve?"+query.Encode(), http.Header{"Authorization": {"Bearer " + token}}, nil)
 }
 

@@ -8,13 +8,14 @@
 -- KEYS[4] total      {t}:total   HASH
 -- ARGV[1] limit      most orders, and VNs of each pool and carrier, in one call
 -- ARGV[2] tombstone  how long the tombstones stay, ms
+-- ARGV[3] again      after how long an order returned here is due again, unless settled, ms
 -- TOUCHES {t}:order:<id> {t}:vn:<VN> {t}:ended:<VN> of the orders ended; {t}:inventory
 -- TOUCHES {t}:free:<pool>:<carrier> {t}:cooling:<pool>:<carrier> {t}:draining:<pool>:<carrier> of all pools
 -- RETURNS {1 more is due, 0 not, {id, {order hash...}, ...}}
 -- include lib_clock.lua
 -- include lib_order.lua
 local _, meta, leases, total = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
-local limit, tombstone = tonumber(ARGV[1]), ARGV[2]
+local limit, tombstone, again = tonumber(ARGV[1]), ARGV[2], ARGV[3]
 local prefix, now, ended = prefix_of(meta), clock(meta), {}
 local due = redis.call('ZRANGE', leases, '-inf', ms(now), 'BYSCORE', 'LIMIT', 0, limit)
 for _, id in ipairs(due) do
@@ -27,9 +28,8 @@ for _, id in ipairs(due) do
   else
     if order.state == 'active' then
       end_order(prefix, now, id, order, 'expired', tombstone)
-    else
-      redis.call('ZADD', leases, ms(now + 30000), id)
     end
+    redis.call('ZADD', leases, ms(now + again), id)
     ended[#ended + 1] = id
     ended[#ended + 1] = redis.call('HGETALL', key)
   end

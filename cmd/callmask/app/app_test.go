@@ -267,7 +267,7 @@ func TestEachRoleStartsAloneAndEndsCleanly(t *testing.T) {
 			status, _ := get(t, "http://"+r.at.Admin+"/v1/pools", token)
 			require.Equal(t, c.api, status)
 			if c.role == settings.Router {
-				status, answer := get(t, "http://"+r.at.HTTP+"/v1/resolve?called=%2B12025550101&calling=%2B12025550123", "test-pbx-token")
+				status, answer := get(t, "http://"+r.at.HTTP+"/v1/resolve?called=%2B12025550101&calling=%2B12025550123&call_id=1", "test-pbx-token")
 				require.Equal(t, http.StatusOK, status)
 				require.Contains(t, answer, "number_not_assigned")
 			} else {
@@ -290,7 +290,7 @@ func TestARouterAnswersWhileNATSIsAway(t *testing.T) {
 	for _, c := range body.Components {
 		require.Equal(t, c.Name != "nats", c.OK, c.Name)
 	}
-	status, answer := get(t, "http://"+r.at.HTTP+"/v1/resolve?called=%2B12025550101&calling=%2B12025550123", token)
+	status, answer := get(t, "http://"+r.at.HTTP+"/v1/resolve?called=%2B12025550101&calling=%2B12025550123&call_id=1", token)
 	require.Equal(t, http.StatusOK, status)
 	require.Contains(t, answer, "number_not_assigned")
 	require.NoError(t, r.stop())
@@ -320,7 +320,7 @@ func TestReadyzNamesWhatIsMissingAndSaysDrainingFirst(t *testing.T) {
 		status, body := get(t, "http://"+r.at.Admin+"/readyz", "")
 		return status == http.StatusServiceUnavailable && strings.Contains(body, `"status":"draining"`)
 	}, patience, tick)
-	status, _ = get(t, "http://"+r.at.HTTP+"/v1/resolve?called=%2B12025550101&calling=%2B12025550123", token)
+	status, _ = get(t, "http://"+r.at.HTTP+"/v1/resolve?called=%2B12025550101&calling=%2B12025550123&call_id=1", token)
 	require.Equal(t, http.StatusOK, status, "calls are answered until the load balancer has looked")
 	require.NoError(t, <-ended)
 }
