@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
+	"github.com/rs/zerolog"
 
 	"github.com/callmask/callmask/vn"
 )
@@ -43,13 +44,18 @@ type api struct {
 	token [sha256.Size]byte // of the API token, so that comparing takes the same time for every length
 	empty bool
 	mux   *http.ServeMux
+	// sampled logs failures a few times a second: with Redis away every request fails.
+	sampled zerolog.Logger
 }
 
 // API returns the private orders and pools API of DESIGN section 5, and
 // /openapi.json that describes it. Every request needs token as its bearer token;
 // an empty token lets nobody in. Time-outs on reading headers are the server's.
 func (a *Allocator) API(token string) http.Handler {
-	s := &api{Allocator: a, token: sha256.Sum256([]byte(token)), empty: token == "", mux: http.NewServeMux()}
+	s := &api{
+		Allocator: a, token: sha256.Sum256([]byte(token)), empty: token == "", mux: http.NewServeMux(),
+		sampled: a.log.Sample(&zerolog.BurstSampler{Burst: 5, Period: time.Second}),
+	}
 	allow := make(map[string][]string)
 	for _, r := range routes(a.config) {
 		s.mux.Handle(r.method+" "+r.path, s.serve(r))

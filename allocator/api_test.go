@@ -383,6 +383,7 @@ func TestABadPatchOrDeleteChangesNothing(t *testing.T) {
 	c.send("DELETE", "/v1/orders/o-1?reason=", "").refuses(400, "invalid", "reason")
 	c.send("DELETE", "/v1/orders/o-1?reason=completed&reason=cancelled", "").refuses(400, "invalid", "reason")
 	c.send("DELETE", "/v1/orders/o-1?reason=%zz", "").refuses(400, "invalid", "query")
+	c.send("DELETE", "/v1/orders/o-1?reasn=cancelled", "").refuses(400, "invalid", "reasn")
 	require.Equal(t, before, c.snapshot(t))
 	c.send("PATCH", "/v1/orders/o-1", `{"ttl":"1h"}`, "Content-Type", "application/json; charset=UTF-8").is(200, c.shown("o-1"))
 }

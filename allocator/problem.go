@@ -95,7 +95,7 @@ func (s *api) answerError(w http.ResponseWriter, r *http.Request, err error) {
 		w.Header().Set("Retry-After", strconv.Itoa(retry))
 	}
 	if p.Status >= http.StatusInternalServerError && p.Code != "pool_exhausted" {
-		s.log.Error().Err(err).Str("method", r.Method).Str("code", p.Code).Msg("request failed")
+		s.sampled.Error().Err(err).Str("method", r.Method).Str("code", p.Code).Msg("request failed")
 	}
 	s.answer(w, p.Status, "application/problem+json", p)
 }

@@ -80,17 +80,18 @@ func (m *model) end(id string, reason vn.EndReason) {
 }
 
 // reap ends and returns what is due; the model has far fewer orders than one call ends.
-func (m *model) reap() []string {
+func (m *model) reap(again time.Duration) []string {
 	due := []string{}
 	for id, o := range m.orders {
 		switch {
 		case m.lapsed(o):
 			m.end(id, vn.Expired)
-			due = append(due, id)
 		case !o.active && !o.settled && !o.due.After(m.now):
-			o.due = m.now.Add(30 * time.Second)
-			due = append(due, id)
+		default:
+			continue
 		}
+		o.due = m.now.Add(again)
+		due = append(due, id)
 	}
 	for _, v := range m.vns {
 		if v.state == "cooling" && !v.reusable.After(m.now) {
@@ -152,7 +153,7 @@ func (x *machine) Allocate(t *rapid.T) {
 		enough := func(c Carrier) bool { return len(x.free(c.Name)) >= len(parties) }
 		at := slices.IndexFunc(r.Carriers, enough)
 		if at < 0 {
-			x.reap() // the Store reaps once before it gives up
+			x.reap(time.Second) // the Store reaps once before it gives up
 			if at = slices.IndexFunc(r.Carriers, enough); at < 0 {
 				require.ErrorIs(t, err, vn.ErrPoolExhausted)
 				return
@@ -297,7 +298,7 @@ func (x *machine) Reap(t *rapid.T) {
 		x.releases = append(x.releases, r)
 	}
 	sort.Strings(ids)
-	require.Equal(t, x.reap(), ids)
+	require.Equal(t, x.reap(unsettledAgain), ids)
 	for _, r := range ended {
 		for _, n := range r.Numbers {
 			require.Equal(t, slices.Contains(x.orders[r.OrderID].retired, n.VN), n.Retired)
