@@ -110,6 +110,7 @@ func (s *target) badOrders(t *testing.T) []badOrder {
 	return []badOrder{
 		{"no pool", `"parties":` + two, 400, "invalid", "pool"},
 		{"unknown pool", `"pool":"nowhere","parties":` + two, 404, "pool_unknown", ""},
+		{"a field twice", `"pool":"rides","pool":"rides","parties":` + two, 400, "invalid", "pool"},
 		{"no parties", `"pool":"rides"`, 400, "invalid", "parties"},
 		{"one party", `"pool":"rides","parties":` + parties("customer", s.next(t)), 400, "invalid", "parties"},
 		{"nine parties", `"pool":"rides","parties":` + parties(nine...), 400, "invalid", "parties"},
@@ -316,6 +317,7 @@ func (s *target) badResolves(t *testing.T, called string) {
 		{"a client", http.MethodGet, "called=" + plus(called) + "&calling=client:x", pbxToken, 400, "invalid", "calling"},
 		{"calling in Unicode", http.MethodGet, "called=" + plus(called) + "&calling=" + plus(unicode), pbxToken, 400, "invalid", "calling"},
 		{"a broken escape", http.MethodGet, "called=%2", pbxToken, 400, "invalid", "query"},
+		{"no call_id", http.MethodGet, "called=" + plus(called) + "&calling=" + plus(s.next(t)), pbxToken, 400, "invalid", "call_id"},
 		{"a wrong token", http.MethodGet, "called=" + plus(called), "wrong-token", 401, "unauthorized", ""},
 		{"a wrong method", http.MethodPost, "called=" + plus(called), pbxToken, 405, "method_not_allowed", ""},
 	} {

@@ -8,8 +8,10 @@ import (
 	"io"
 	"net/http"
 	"net/url"
+	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -137,14 +139,19 @@ func (p *process) pools(t *testing.T) map[string]stock {
 	return pools
 }
 
-// importNumbers brings numbers into a pool, as many requests as it takes.
+// importNumbers brings numbers into a pool that has none of them. An answer that it
+// could not be done in time means to do it again.
 func (p *process) importNumbers(t *testing.T, pool, carrier string, numbers []string) {
 	t.Helper()
 	body, err := json.Marshal(map[string]any{"numbers": numbers, "carrier": carrier})
 	require.NoError(t, err)
-	got := p.api(t, http.MethodPost, "/v1/pools/"+pool+"/numbers", string(body))
+	var got answer
+	await(t, startLimit, "the numbers are imported", func() bool {
+		got = p.api(t, http.MethodPost, "/v1/pools/"+pool+"/numbers", string(body))
+		return got.status != http.StatusServiceUnavailable
+	})
 	require.Equal(t, http.StatusOK, got.status, got.body)
-	require.JSONEq(t, fmt.Sprintf(`{"added":%d,"present":0}`, len(numbers)), got.body)
+	require.Equal(t, len(numbers), p.pools(t)[pool].Total)
 }
 
 // resolved is the answer of /v1/resolve.
@@ -158,9 +165,12 @@ type resolved struct {
 	SIPReason   string `json:"sip_reason"`
 }
 
+// calls numbers the calls that are asked about: one id is one call.
+var calls atomic.Uint64
+
 func (p *process) tryResolve(t *testing.T, token, called, calling string) (answer, error) {
 	t.Helper()
-	query := url.Values{"called": {called}, "calling": {calling}, "call_id": {"1"}}
+	query := url.Values{"called": {called}, "calling": {calling}, "call_id": {"R-" + strconv.FormatUint(calls.Add(1), 10)}}
 	return p.try(t, http.MethodGet, "http://"+p.HTTP+"/v1/resolve?"+query.Encode(), http.Header{"Authorization": {"Bearer " + token}}, nil)
 }
 
@@ -302,8 +312,9 @@ func (a *marketplace) hear(t *testing.T, limit time.Duration, subject string, me
 	return found
 }
 
-// readStream hands over every message that a stream holds now.
-func readStream(t *testing.T, addr, stream string, each func(subject string, data []byte)) {
+// readStream hands over every message that a stream holds now, once it holds at least
+// so many.
+func readStream(t *testing.T, addr, stream string, least uint64, each func(subject string, data []byte)) {
 	t.Helper()
 	conn, err := nats.Connect("nats://" + addr)
 	require.NoError(t, err)
@@ -312,8 +323,12 @@ func readStream(t *testing.T, addr, stream string, each func(subject string, dat
 	require.NoError(t, err)
 	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
-	s, err := js.Stream(ctx, stream)
-	require.NoError(t, err)
+	var s jetstream.Stream
+	await(t, 20*time.Second, fmt.Sprintf("stream %s holds %d messages", stream, least), func() bool {
+		s, err = js.Stream(ctx, stream)
+		require.NoError(t, err)
+		return s.CachedInfo().State.Msgs >= least
+	})
 	consumer, err := s.OrderedConsumer(ctx, jetstream.OrderedConsumerConfig{})
 	require.NoError(t, err)
 	messages, err := consumer.Messages()

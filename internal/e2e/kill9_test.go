@@ -3,6 +3,7 @@ package e2e
 import (
 	"context"
 	"math/rand/v2"
+	"net/http"
 	"sync"
 	"syscall"
 	"testing"
@@ -50,6 +51,9 @@ func TestKill9OfRedisAloneUnderLoadLosesDoublesAndLeaksNothing(t *testing.T) {
 		await(t, startLimit, "another redis-server serves", func() bool {
 			pids := p.redisServers(t)
 			return len(pids) == 1 && pids[0] != killed && p.ready()
+		})
+		await(t, startLimit, "calls are decided again", func() bool {
+			return mustResolve(t, p, p.Token, "+19075550100", stranger).status == http.StatusOK
 		})
 		kept := s.requireKept(t)
 		t.Logf("round %d: %d orders kept; so far %d stored, %d calls connected, %d undecided",

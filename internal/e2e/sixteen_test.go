@@ -258,7 +258,7 @@ func (c *crowd) judgeEvents(t *testing.T, orders []sent, live, over map[string]v
 		how[orders[i].order.ID] = orders[i].ending
 	}
 	announced, released := map[string]bool{}, map[string]bool{}
-	readStream(t, c.natsAddr, "VN", func(subject string, data []byte) {
+	readStream(t, c.natsAddr, "VN", 0, func(subject string, data []byte) {
 		var e assigned
 		answer{body: string(data)}.decode(t, &e)
 		switch subject {
@@ -336,7 +336,7 @@ func (c *crowd) judgeLedger(t *testing.T, live map[string]vn.Assignment, numbers
 		}
 	}
 	records := 0
-	readStream(t, c.natsAddr, "LEDGER", func(_ string, data []byte) {
+	readStream(t, c.natsAddr, "LEDGER", 0, func(_ string, data []byte) {
 		var rec events.Record
 		answer{body: string(data)}.decode(t, &rec)
 		records++

@@ -282,7 +282,7 @@ func (s *storm) judge(o *tracked, got answer, from, to string) {
 // not heard. Orders whose announcement the crash prevented are left out.
 func (s *storm) requireKept(t *testing.T) int {
 	t.Helper()
-	readStream(t, s.p.NATS, "VN", func(subject string, data []byte) {
+	readStream(t, s.p.NATS, "VN", 0, func(subject string, data []byte) {
 		if subject == "vn.assigned" {
 			s.announced(data)
 		}
@@ -352,7 +352,7 @@ func (s *storm) requireLedger(t *testing.T) {
 		}
 	}
 	s.mu.Unlock()
-	readStream(t, s.p.NATS, "LEDGER", func(_ string, data []byte) {
+	readStream(t, s.p.NATS, "LEDGER", 0, func(_ string, data []byte) {
 		var rec struct {
 			Kind    string `json:"kind"`
 			VN      string `json:"vn"`
