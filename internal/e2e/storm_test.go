@@ -1,15 +1,12 @@
 package e2e
 
 import (
-	"cmp"
 	"context"
 	"encoding/json"
 	"fmt"
 	"maps"
 	"math/rand/v2"
 	"net/http"
-	"slices"
-	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -48,9 +45,9 @@ type storm struct {
 
 	mu     sync.Mutex
 	rand   *rand.Rand
-	next   int
 	orders map[string]*tracked
-	wrong  []string // what must never happen
+	list   []*tracked // all of them, in their order
+	wrong  []string   // what must never happen
 
 	over context.Context // ends with the storm
 	stop context.CancelFunc
@@ -60,7 +57,6 @@ type storm struct {
 // tracked is one order of a storm.
 type tracked struct {
 	id      string
-	at      int               // its place among all orders
 	numbers map[string]string // by role
 	vns     map[string]string // by role, as first announced; nil before
 	stored  bool              // JetStream has acknowledged orders.assigned
@@ -180,23 +176,22 @@ func (s *storm) choose() (o *tracked, complete bool) {
 	}
 	at := s.rand.IntN(len(s.people) - 1)
 	o = &tracked{
-		id: fmt.Sprintf("order-%d", s.next), at: s.next,
+		id:      fmt.Sprintf("order-%d", len(s.list)),
 		numbers: map[string]string{"customer": s.people[at], "agent": s.people[at+1]},
 	}
-	s.next++
 	s.orders[o.id] = o
+	s.list = append(s.list, o)
 	return o, false
 }
 
-// living lists orders by id; the caller holds the lock.
+// living lists orders in their order; the caller holds the lock.
 func (s *storm) living(which func(*tracked) bool) []*tracked {
 	var list []*tracked
-	for _, o := range s.orders {
+	for _, o := range s.list {
 		if which(o) {
 			list = append(list, o)
 		}
 	}
-	slices.SortFunc(list, func(a, b *tracked) int { return strings.Compare(a.id, b.id) })
 	return list
 }
 
@@ -207,7 +202,7 @@ func (s *storm) pin(t *testing.T) *tracked {
 	defer s.mu.Unlock()
 	live := s.living(func(o *tracked) bool { return o.vns != nil && !o.ending })
 	require.NotEmpty(t, live)
-	o := slices.MaxFunc(live, func(a, b *tracked) int { return cmp.Compare(a.at, b.at) })
+	o := live[len(live)-1]
 	o.ending = true
 	return o
 }
