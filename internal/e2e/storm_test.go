@@ -277,11 +277,7 @@ func (s *storm) judge(o *tracked, got answer, from, to string) {
 // not heard. Orders whose announcement the crash prevented are left out.
 func (s *storm) requireKept(t *testing.T) int {
 	t.Helper()
-	readStream(t, s.p.NATS, "VN", 0, func(subject string, data []byte) {
-		if subject == "vn.assigned" {
-			s.announced(data)
-		}
-	})
+	s.readAnnounced(t)
 	s.mu.Lock()
 	live := s.living(func(o *tracked) bool { return o.vns != nil && !o.ending })
 	s.mu.Unlock()
@@ -298,12 +294,27 @@ func (s *storm) requireKept(t *testing.T) int {
 	return len(live)
 }
 
+// readAnnounced reads what the subscription did not hear while it had no connection.
+func (s *storm) readAnnounced(t *testing.T) {
+	t.Helper()
+	readStream(t, s.p.NATS, "VN", 0, func(subject string, data []byte) {
+		if subject == "vn.assigned" {
+			s.announced(data)
+		}
+	})
+}
+
 // requireHealed waits until every stored event had its effect, and then counts
 // everything: no VN is doubled, leaked or held by an order that ended.
 func (s *storm) requireHealed(t *testing.T, limit time.Duration) {
 	t.Helper()
 	s.end()
+	var read time.Time
 	await(t, limit, "every order that was stored is announced", func() bool {
+		if time.Since(read) > time.Second {
+			s.readAnnounced(t)
+			read = time.Now()
+		}
 		s.mu.Lock()
 		defer s.mu.Unlock()
 		return len(s.living(func(o *tracked) bool { return o.stored && !o.ending && o.vns == nil })) == 0
