@@ -40,6 +40,7 @@ type runCmd struct {
 	Short     bool          `help:"A moment of everything: shows that it works, and nothing else."`
 	Soak      time.Duration `default:"11m" help:"How long the scenario soak lasts."`
 	Seed      uint64        `default:"1" help:"Of the random choice of calls and times."`
+	Peers     []string      `help:"Who takes part in resolve beside callmask, such as bare,naive (the names of the table); without any all."`
 	Out       string        `default:"bench/out" help:"Directory for results.json, the tables and the plots."`
 	Callmask  string        `type:"existingfile" help:"Binary to measure; without one it is built from this source."`
 }
@@ -49,6 +50,7 @@ func (runCmd) Help() string {
 	return `Examples:
   bench run                                  what make bench does
   bench run resolve --rounds 15 --seconds 2  one scenario, more precisely
+  bench run resolve --peers bare,naive       against some peers only
   bench run growth soak                      what takes long, by name
   bench run --full --out /tmp/full           what make bench-full does
   bench run --callmask ./bin/callmask        a binary of your own
@@ -60,7 +62,7 @@ could not run, or an answer was wrong.`
 // Run runs the command.
 func (c *runCmd) Run(ctx context.Context) (err error) {
 	options := scenario.Options{
-		Rounds: c.Rounds, Seconds: c.Seconds, Orders: c.Orders, Conns: c.Conns, Full: c.Full, Short: c.Short, Soak: c.Soak, Seed: c.Seed,
+		Rounds: c.Rounds, Seconds: c.Seconds, Orders: c.Orders, Conns: c.Conns, Full: c.Full, Short: c.Short, Soak: c.Soak, Seed: c.Seed, Peers: c.Peers,
 	}
 	if err := options.Check(); err != nil {
 		return err

@@ -13,35 +13,71 @@ import (
 
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
+
+	"github.com/callmask/callmask/vn"
 )
 
-// callWriter publishes calls.decided from one goroutine, out of the callers' way.
-//
-// It publishes without asking the stream for an acknowledgement: those would cost a
-// router more than the calls themselves. One message in ackEvery asks for one all the
-// same, so that a stream which stores nothing is noticed, counted and logged.
+// Decision is what was answered to one call, as the router knows it. It becomes a
+// CallDecided.
+type Decision struct {
+	Carrier string
+	CallID  []byte    // the carrier's; empty when it sent none
+	VN      vn.Number // the VN dialled; 0 unless it is known to be ours
+	OrderID []byte
+	Reason  vn.Reason
+	At      time.Time
+	Took    time.Duration
+}
+
+// callWriter publishes calls.decided from one goroutine, out of the callers' way and
+// many at a time: to wake somebody and write to a socket for each call would cost a
+// router more than the calls themselves. For the same reason the stream is not asked
+// to acknowledge each: one message in ackEvery asks for it, so that a stream which
+// stores nothing is noticed, counted and logged.
 type callWriter struct {
-	bus   *Bus
-	js    jetstream.JetStream // its own, so that a stall here does not slow the ledger
-	queue chan CallDecided
-	stop  chan struct{}
-	done  chan struct{}
-	once  sync.Once
+	bus  *Bus
+	js   jetstream.JetStream // its own, so that a stall here does not slow the ledger
+	wake chan struct{}       // something waits
+	stop chan struct{}
+	done chan struct{}
+	once sync.Once
+
+	mu      sync.Mutex
+	waiting callBatch
+
+	taken callBatch // the writer's
 	sent  uint64
 	data  []byte
 	msg   nats.Msg
 }
 
+// callBatch holds calls, and in text what their slices point to.
+type callBatch struct {
+	calls []Decision
+	text  []byte
+}
+
+func (q *callBatch) add(d *Decision) {
+	at, end := len(q.text), len(q.text)+len(d.CallID)
+	q.text = append(append(q.text, d.CallID...), d.OrderID...)
+	c := *d
+	c.CallID, c.OrderID = q.text[at:end:end], q.text[end:]
+	q.calls = append(q.calls, c)
+}
+
+func (q *callBatch) reset() { q.calls, q.text = q.calls[:0], q.text[:0] }
+
 const (
 	// callsInFlight is how many acknowledgements may be outstanding.
 	callsInFlight = 64
 	ackEvery      = 128
+	// callsPause is how long calls gather before they are published together.
+	callsPause = 5 * time.Millisecond
 )
 
 func newCallWriter(b *Bus) (*callWriter, error) {
 	w := &callWriter{
-		bus: b, queue: make(chan CallDecided, b.cfg.CallsQueue),
-		stop: make(chan struct{}), done: make(chan struct{}),
+		bus: b, wake: make(chan struct{}, 1), stop: make(chan struct{}), done: make(chan struct{}),
 		msg: nats.Msg{Subject: SubjectDecided, Header: nats.Header{}},
 	}
 	var err error
@@ -58,34 +94,67 @@ func newCallWriter(b *Bus) (*callWriter, error) {
 	return w, nil
 }
 
-// Decided publishes calls.decided without waiting. It never blocks: when NATS is
-// away or slow the event waits in a bounded queue, and once that is full it is
-// dropped and counted in callmask_events_calls_dropped_total.
+// Decided publishes calls.decided without waiting, and copies what d points to. It
+// never blocks: when NATS is away or slow the event waits in a bounded queue, and once
+// that is full it is dropped and counted in callmask_events_calls_dropped_total.
 //
 // The message id is a hash of carrier, call id and reason, so that a call that the
 // carrier sends twice is stored once; calls without id are never taken for repeats.
-func (b *Bus) Decided(call CallDecided) {
-	select {
-	case b.calls.queue <- call:
-	default:
+func (b *Bus) Decided(d *Decision) {
+	w := b.calls
+	w.mu.Lock()
+	n := len(w.waiting.calls)
+	if n < b.cfg.CallsQueue {
+		w.waiting.add(d)
+	}
+	w.mu.Unlock()
+	switch n {
+	case b.cfg.CallsQueue:
 		b.metrics.callsDropped.Inc()
+	case 0:
+		select {
+		case w.wake <- struct{}{}:
+		default: // it is awake
+		}
 	}
 }
 
 func (w *callWriter) run() {
 	defer close(w.done)
+	pause := time.NewTimer(0)
+	defer pause.Stop()
 	for {
 		select {
-		case call := <-w.queue:
-			if !w.connected(w.stop) {
-				w.bus.metrics.callsDropped.Inc()
-				continue
-			}
-			w.publish(call)
+		case <-w.wake:
 		case <-w.stop:
 			w.flush()
 			return
 		}
+		pause.Reset(callsPause)
+		select {
+		case <-pause.C:
+		case <-w.stop:
+			w.flush()
+			return
+		}
+		if w.connected(w.stop) {
+			w.publishAll(context.Background())
+		}
+	}
+}
+
+// publishAll publishes what waits until ctx ends; the rest is dropped and counted.
+func (w *callWriter) publishAll(ctx context.Context) {
+	w.mu.Lock()
+	w.waiting, w.taken = w.taken, w.waiting
+	w.mu.Unlock()
+	defer w.taken.reset()
+	for i := range w.taken.calls {
+		if ctx.Err() != nil || !w.bus.nc.IsConnected() {
+			w.bus.metrics.callsDropped.Add(float64(len(w.taken.calls) - i))
+			return
+		}
+		w.publish(&w.taken.calls[i])
 	}
 }
 
@@ -108,7 +177,7 @@ func (w *callWriter) connected(stop <-chan struct{}) bool {
 	}
 }
 
-func (w *callWriter) publish(call CallDecided) {
+func (w *callWriter) publish(call *Decision) {
 	id := call.messageID()
 	w.data = call.appendJSON(w.data[:0])
 	w.sent++
@@ -126,56 +195,61 @@ func (w *callWriter) publish(call CallDecided) {
 	}
 }
 
-// appendJSON appends what encoding/json would make of the call: a router writes one for
-// every call.
-func (c *CallDecided) appendJSON(dst []byte) []byte {
-	field := func(name, value string, omitEmpty bool) {
-		if value == "" && omitEmpty {
-			return
-		}
-		if dst[len(dst)-1] != '{' {
-			dst = append(dst, ',')
-		}
-		dst = append(append(append(dst, '"'), name...), `":`...)
-		dst = appendJSONString(dst, value)
+// appendJSON appends the call as a CallDecided, as encoding/json would: a router writes
+// one for every call.
+func (d *Decision) appendJSON(dst []byte) []byte {
+	dst = appendJSONString(append(dst, `{"carrier":`...), []byte(d.Carrier))
+	if len(d.CallID) > 0 {
+		dst = appendJSONString(append(dst, `,"call_id":`...), d.CallID)
 	}
-	dst = append(dst, '{')
-	field("carrier", c.Carrier, false)
-	field("call_id", c.CallID, true)
-	field("vn", c.VN, true)
-	field("order_id", c.OrderID, true)
-	field("reason", c.Reason, false)
-	dst = append(dst, `,"at":"`...)
-	dst = c.At.UTC().AppendFormat(dst, time.RFC3339Nano)
-	dst = append(dst, `","took_us":`...)
-	return append(strconv.AppendInt(dst, c.TookUS, 10), '}')
+	if d.VN != 0 {
+		dst = append(d.VN.AppendE164(append(dst, `,"vn":"`...)), '"')
+	}
+	if len(d.OrderID) > 0 {
+		dst = appendJSONString(append(dst, `,"order_id":`...), d.OrderID)
+	}
+	dst = append(append(dst, `,"reason":"`...), d.Reason.String()...)
+	dst = d.At.UTC().AppendFormat(append(dst, `","at":"`...), time.RFC3339Nano)
+	dst = strconv.AppendInt(append(dst, `","took_us":`...), d.Took.Microseconds(), 10)
+	return append(dst, '}')
 }
 
 // appendJSONString appends s as a JSON string (RFC 8259 section 7); bytes that are not
 // UTF-8 become U+FFFD.
-func appendJSONString(dst []byte, s string) []byte {
+func appendJSONString(dst, s []byte) []byte {
 	const hexDigits = "0123456789abcdef"
 	dst = append(dst, '"')
-	for _, r := range s {
-		switch {
-		case r == '"' || r == '\\':
-			dst = append(dst, '\\', byte(r))
-		case r < ' ':
+	for i := 0; i < len(s); {
+		switch c := s[i]; {
+		case c == '"' || c == '\\':
+			dst = append(dst, '\\', c)
+		case c < ' ':
 			dst = append(dst, `\u00`...)
-			dst = append(dst, hexDigits[r>>4], hexDigits[r&15])
+			dst = append(dst, hexDigits[c>>4], hexDigits[c&15])
+		case c < utf8.RuneSelf:
+			dst = append(dst, c)
 		default:
+			r, n := utf8.DecodeRune(s[i:])
 			dst = utf8.AppendRune(dst, r)
+			i += n
+			continue
 		}
+		i++
 	}
 	return append(dst, '"')
 }
 
-func (c *CallDecided) messageID() string {
-	if c.CallID == "" {
+func (d *Decision) messageID() string {
+	if len(d.CallID) == 0 {
 		return "decided:" + rand.Text()
 	}
-	sum := sha256.Sum256([]byte(c.Carrier + "\x00" + c.CallID + "\x00" + c.Reason))
-	return "decided:" + hex.EncodeToString(sum[:16])
+	var buf [192]byte
+	text := append(append(append(append(append(buf[:0], d.Carrier...), 0), d.CallID...), 0), d.Reason.String()...)
+	sum := sha256.Sum256(text)
+	const prefix = "decided:"
+	var id [len(prefix) + 32]byte
+	hex.Encode(id[copy(id[:], prefix):], sum[:16])
+	return string(id[:])
 }
 
 // flush publishes what is queued and waits for the acknowledgements, no longer
@@ -183,14 +257,7 @@ func (c *CallDecided) messageID() string {
 func (w *callWriter) flush() {
 	ctx, cancel := context.WithTimeout(context.Background(), w.bus.cfg.Timeout)
 	defer cancel()
-	for len(w.queue) > 0 {
-		call := <-w.queue
-		if ctx.Err() != nil || !w.bus.nc.IsConnected() {
-			w.bus.metrics.callsDropped.Inc()
-			continue
-		}
-		w.publish(call)
-	}
+	w.publishAll(ctx)
 	select {
 	case <-w.js.PublishAsyncComplete():
 	case <-ctx.Done():

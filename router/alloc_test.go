@@ -69,8 +69,8 @@ func TestLimiterAllocatesNothing(t *testing.T) {
 	caller := vn.Number(12025550100)
 	require.Zero(t, testing.AllocsPerRun(1000, func() {
 		caller++
-		l.check(caller, 12025550101)
-		l.refused(caller, 12025550101)
+		l.check(time.Now(), caller, 12025550101)
+		l.refused(time.Now(), caller, 12025550101)
 	}))
 }
 

@@ -11,7 +11,7 @@ import (
 func TestBudgetEndsItselfAndEverythingDerivedFromIt(t *testing.T) {
 	t.Parallel()
 	b := newBudget()
-	b.start(20 * time.Millisecond)
+	b.start(time.Now().Add(20 * time.Millisecond))
 	deadline, ok := b.Deadline()
 	require.True(t, ok)
 	require.WithinDuration(t, time.Now(), deadline, patience)
@@ -38,12 +38,12 @@ func TestBudgetIsUsedAgainUnlessSomebodyHoldsOnToIt(t *testing.T) {
 	t.Parallel()
 	b := newBudget()
 	for range 3 {
-		b.start(time.Hour)
+		b.start(time.Now().Add(time.Hour))
 		_, cancel := context.WithCancel(b)
 		cancel()
 		require.True(t, b.stop())
 	}
-	b.start(time.Hour)
+	b.start(time.Now().Add(time.Hour))
 	_, cancel := context.WithCancel(b)
 	defer cancel()
 	require.False(t, b.stop(), "a context derived from it lives on")

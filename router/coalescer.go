@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"runtime"
 	"sync"
 	"time"
 
@@ -72,7 +73,6 @@ type job struct {
 	reads []*fieldRead
 	used  int // of reads
 	err   error
-	batch []*job    // set for the one who leads
 	wake  chan bool // true: lead your batch; false: your answer is there
 
 	keyBuf []byte
@@ -218,11 +218,13 @@ func (c *Coalescer) do(j *job) error {
 		}
 	} else {
 		c.busy = true
-		j.batch = append(c.takeSpare(), j)
+		c.queue = append(c.queue, j)
 		c.mu.Unlock()
 	}
-	batch := j.batch
-	j.batch = nil
+	// Whoever is ready to run may join first: on a busy router those are many, on an
+	// idle one nobody, and this returns at once.
+	runtime.Gosched()
+	batch := c.take()
 	c.flush(batch)
 	c.handOver()
 	for i, other := range batch {
@@ -237,7 +239,22 @@ func (c *Coalescer) do(j *job) error {
 	return j.err
 }
 
-// handOver makes the first of those who wait the leader of all of them, up to MaxBatch.
+// take makes those who wait, up to MaxBatch, the leader's batch. The leader is the
+// first of them.
+func (c *Coalescer) take() []*job {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	batch := c.queue
+	c.queue = c.takeSpare()
+	if len(batch) > c.cfg.MaxBatch {
+		c.queue = append(c.queue, batch[c.cfg.MaxBatch:]...)
+		clear(batch[c.cfg.MaxBatch:])
+		batch = batch[:c.cfg.MaxBatch]
+	}
+	return batch
+}
+
+// handOver makes the first of those who wait the leader.
 func (c *Coalescer) handOver() {
 	c.mu.Lock()
 	if len(c.queue) == 0 {
@@ -245,14 +262,7 @@ func (c *Coalescer) handOver() {
 		c.mu.Unlock()
 		return
 	}
-	next, batch := c.queue[0], c.queue
-	c.queue = c.takeSpare()
-	if len(batch) > c.cfg.MaxBatch {
-		c.queue = append(c.queue, batch[c.cfg.MaxBatch:]...)
-		clear(batch[c.cfg.MaxBatch:])
-		batch = batch[:c.cfg.MaxBatch]
-	}
-	next.batch = batch
+	next := c.queue[0]
 	c.mu.Unlock()
 	next.wake <- true
 }

@@ -42,6 +42,13 @@ func flushes(t *testing.T, c *Coalescer) (count uint64, reads float64) {
 	return m.GetHistogram().GetSampleCount(), m.GetHistogram().GetSampleSum()
 }
 
+// flushing tells whether a flush is in flight and nobody waits for the next.
+func (c *Coalescer) flushing() bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.busy && len(c.queue) == 0
+}
+
 func (c *Coalescer) waiting() int {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -110,7 +117,7 @@ func TestReadsThatComeDuringAFlushShareTheNext(t *testing.T) {
 		}
 	}
 	wg.Go(read)
-	require.Eventually(t, func() bool { c.mu.Lock(); defer c.mu.Unlock(); return c.busy }, 5*time.Second, time.Millisecond)
+	require.Eventually(t, c.flushing, 5*time.Second, time.Millisecond)
 	for range 40 {
 		wg.Go(read)
 	}
@@ -128,8 +135,11 @@ func TestAFullQueueRefusesAtOnce(t *testing.T) {
 	c := newTestCoalescer(t, server.Client(t), CoalescerConfig{MaxQueue: 3, FlushTimeout: time.Minute})
 	server.Pause(t)
 	var wg sync.WaitGroup
-	for range 4 {
-		wg.Go(func() { _, _ = readOne(t, c, "h", "f") })
+	read := func() { _, _ = readOne(t, c, "h", "f") }
+	wg.Go(read)
+	require.Eventually(t, c.flushing, 5*time.Second, time.Millisecond)
+	for range 3 {
+		wg.Go(read)
 	}
 	require.Eventually(t, func() bool { return c.waiting() == 3 }, 5*time.Second, time.Millisecond)
 	_, err := readOne(t, c, "h", "f")

@@ -18,6 +18,8 @@ const (
 	carriersPrefix = "/v1/carriers/"
 )
 
+var cacheControl, noStore = []byte(fasthttp.HeaderCacheControl), []byte("no-store")
+
 // handle answers one request. It keeps nothing of ctx.
 func (r *Router) handle(ctx *fasthttp.RequestCtx) {
 	start := time.Now()
@@ -144,12 +146,12 @@ func (r *Router) serveResolve(ctx *fasthttp.RequestCtx, s *state, start time.Tim
 
 // decide resolves s.call, writes the answer and tells the recorder.
 func (r *Router) decide(ctx *fasthttp.RequestCtx, c *carrier, s *state, start time.Time) {
-	r.resolve(c, s)
+	r.resolve(c, s, start)
 	body, contentType, status := c.Codec.AppendAnswer(s.answer[:0], &s.call, &s.decision)
 	s.answer = body
 	ctx.SetStatusCode(status)
 	ctx.Response.Header.SetContentType(contentType)
-	ctx.Response.Header.Set(fasthttp.HeaderCacheControl, "no-store")
+	ctx.Response.Header.SetCanonical(cacheControl, noStore)
 	ctx.Response.SetBody(body) // copies: body is used again before this one is sent
 	took := time.Since(start)
 	c.decisions[s.decision.Reason].Inc()

@@ -25,9 +25,9 @@ const (
 // does not wash out one that is over its limit. Zero allocations.
 type limiter struct {
 	off    bool
-	token  int64 // ns until one token is back
-	window int64 // ns until an empty bucket is full
-	clock  func() int64
+	token  int64                 // ns until one token is back
+	window int64                 // ns until an empty bucket is full
+	clock  func(time.Time) int64 // the limiter's clock at an instant
 	caller maphash.Seed
 	number maphash.Seed
 	shards [limiterShards]limiterShard
@@ -62,16 +62,16 @@ func newLimiter(perMinute int) *limiter {
 		l.window = l.token * int64(perMinute)
 	}
 	start := time.Now()
-	l.clock = func() int64 { return int64(time.Since(start)) }
+	l.clock = func(at time.Time) int64 { return int64(at.Sub(start)) }
 	return l
 }
 
-// check tells whether a call is over the limit, and spends nothing.
-func (l *limiter) check(calling, called vn.Number) limitedBy {
+// check tells whether a call at the instant is over the limit, and spends nothing.
+func (l *limiter) check(at time.Time, calling, called vn.Number) limitedBy {
 	if l.off {
 		return notLimited
 	}
-	now := l.clock()
+	now := l.clock(at)
 	if calling != 0 && l.empty(maphash.Comparable(l.caller, calling), now) {
 		return byCaller
 	}
@@ -82,11 +82,11 @@ func (l *limiter) check(calling, called vn.Number) limitedBy {
 }
 
 // refused spends a token of the caller and one of the number.
-func (l *limiter) refused(calling, called vn.Number) {
+func (l *limiter) refused(at time.Time, calling, called vn.Number) {
 	if l.off {
 		return
 	}
-	now := l.clock()
+	now := l.clock(at)
 	if calling != 0 {
 		l.spend(maphash.Comparable(l.caller, calling), now)
 	}

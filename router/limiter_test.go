@@ -15,7 +15,7 @@ import (
 func newTestLimiter(perMinute int) (l *limiter, now *int64) {
 	now = new(int64)
 	l = newLimiter(perMinute)
-	l.clock = func() int64 { return *now }
+	l.clock = func(time.Time) int64 { return *now }
 	return l, now
 }
 
@@ -25,8 +25,8 @@ func TestLimiterLetsSixtyARefusedMinutePass(t *testing.T) {
 	const caller = vn.Number(12025550102)
 	passed := func(calls int) (n int) {
 		for range calls {
-			if l.check(caller, 0) == notLimited {
-				l.refused(caller, 0)
+			if l.check(time.Time{}, caller, 0) == notLimited {
+				l.refused(time.Time{}, caller, 0)
 				n++
 			}
 		}
@@ -46,21 +46,21 @@ func TestLimiterLetsSixtyARefusedMinutePass(t *testing.T) {
 func TestLimiterKeepsCallersNumbersAndEachOtherApart(t *testing.T) {
 	t.Parallel()
 	l, _ := newTestLimiter(1)
-	l.refused(12025550101, 12025550102)
-	require.Equal(t, byCaller, l.check(12025550101, 12025550109))
-	require.Equal(t, byNumber, l.check(12025550109, 12025550102))
-	require.Equal(t, notLimited, l.check(12025550102, 12025550101), "the same numbers the other way round")
-	l.refused(0, 0)
-	require.Equal(t, notLimited, l.check(0, 0), "no number is nobody's")
+	l.refused(time.Time{}, 12025550101, 12025550102)
+	require.Equal(t, byCaller, l.check(time.Time{}, 12025550101, 12025550109))
+	require.Equal(t, byNumber, l.check(time.Time{}, 12025550109, 12025550102))
+	require.Equal(t, notLimited, l.check(time.Time{}, 12025550102, 12025550101), "the same numbers the other way round")
+	l.refused(time.Time{}, 0, 0)
+	require.Equal(t, notLimited, l.check(time.Time{}, 0, 0), "no number is nobody's")
 }
 
 func TestLimiterCanBeSwitchedOff(t *testing.T) {
 	t.Parallel()
 	l, _ := newTestLimiter(-1)
 	for range 1000 {
-		l.refused(12025550101, 12025550102)
+		l.refused(time.Time{}, 12025550101, 12025550102)
 	}
-	require.Equal(t, notLimited, l.check(12025550101, 12025550102))
+	require.Equal(t, notLimited, l.check(time.Time{}, 12025550101, 12025550102))
 }
 
 // TestLimiterIsATokenBucket pins that the limiter does what a plain bucket with a
@@ -87,11 +87,11 @@ func TestLimiterIsATokenBucket(t *testing.T) {
 			if m.left < tokenNs {
 				want = byCaller
 			}
-			if got := l.check(caller, 0); got != want {
+			if got := l.check(time.Time{}, caller, 0); got != want {
 				t.Fatalf("at %d: %d, want %d with %d of %d left", *now, got, want, m.left, tokenNs)
 			}
 			if want == notLimited {
-				l.refused(caller, 0)
+				l.refused(time.Time{}, caller, 0)
 				m.left -= tokenNs
 			}
 		}
@@ -104,20 +104,20 @@ func TestLimiterMemoryIsBoundedAndAFloodDoesNotFreeTheLimited(t *testing.T) {
 	l, now := newTestLimiter(60)
 	const caller = vn.Number(12025550102)
 	for range 60 {
-		l.refused(caller, 0)
+		l.refused(time.Time{}, caller, 0)
 	}
 	for i := range vn.Number(200_000) { // 3 times what the limiter can hold
 		*now += 4000 // ns: 0.8 s in all, too short for a token to come back
-		l.refused(99_000_000_000+i, 0)
+		l.refused(time.Time{}, 99_000_000_000+i, 0)
 	}
-	require.Equal(t, byCaller, l.check(caller, 0))
+	require.Equal(t, byCaller, l.check(time.Time{}, caller, 0))
 }
 
 func TestLimiterHoldsNoNumber(t *testing.T) {
 	t.Parallel()
 	l, _ := newTestLimiter(60)
 	const caller = vn.Number(12025550102)
-	l.refused(caller, caller)
+	l.refused(time.Time{}, caller, caller)
 	entries := 0
 	for i := range l.shards {
 		for _, set := range l.shards[i].sets {

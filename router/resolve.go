@@ -6,16 +6,17 @@ import (
 	"github.com/callmask/callmask/vn"
 )
 
-// resolve decides s.call into s.decision: limiter, withheld, one look-up.
+// resolve decides s.call, which came at start, into s.decision: limiter, withheld, one
+// look-up.
 //
 // The limit on a called number is judged before the look-up on purpose. A caller
 // number can be forged, so somebody who knows a VN could try the numbers it may
 // belong to; once its refusals are used up even the right guess learns nothing.
 // Refusals that reveal nothing (withheld, unavailable, limited) spend nothing.
-func (r *Router) resolve(c *carrier, s *state) {
+func (r *Router) resolve(c *carrier, s *state, start time.Time) {
 	call, d := &s.call, &s.decision
 	if !c.Any {
-		switch r.limiter.check(call.Calling, call.Called) {
+		switch r.limiter.check(start, call.Calling, call.Called) {
 		case byCaller:
 			r.metrics.limitedCaller.Inc()
 			d.Reason = vn.RateLimited
@@ -34,7 +35,7 @@ func (r *Router) resolve(c *carrier, s *state) {
 	case call.Called == 0:
 		d.Reason = vn.NumberNotAssigned
 	default:
-		r.look(c, s)
+		r.look(c, s, start)
 	}
 	switch d.Reason {
 	case vn.Connected:
@@ -42,7 +43,7 @@ func (r *Router) resolve(c *carrier, s *state) {
 		return
 	case vn.NumberNotAssigned, vn.CallerNotAllowed, vn.OrderEnded:
 		if !c.Any {
-			r.limiter.refused(call.Calling, call.Called)
+			r.limiter.refused(start, call.Calling, call.Called)
 		}
 	case vn.CallerWithheld, vn.RateLimited, vn.Unavailable:
 	}
@@ -51,9 +52,9 @@ func (r *Router) resolve(c *carrier, s *state) {
 
 // look asks Lookup within the budget, a second time after an error that left half
 // of it: a connection broken by a Redis restart says so at once and another works.
-func (r *Router) look(c *carrier, s *state) {
+func (r *Router) look(c *carrier, s *state, start time.Time) {
 	call, d := &s.call, &s.decision
-	s.budget.start(r.cfg.Budget)
+	s.budget.start(start.Add(r.cfg.Budget))
 	owner, err := r.lookup.Lookup(s.budget, call.Called, call.Calling, d)
 	if err != nil && time.Until(s.budget.deadline) >= r.cfg.Budget/2 {
 		r.metrics.lookupRetries.Inc()

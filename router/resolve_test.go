@@ -173,7 +173,7 @@ func TestTooManyRefusedCallsAreRefusedUnseen(t *testing.T) {
 	t.Parallel()
 	var now atomic.Int64
 	f := build(t, answering(vn.CallerNotAllowed), nil, func(c *Config) { c.RefusalsPerMinute = 3 })
-	f.limiter.clock = now.Load
+	f.limiter.clock = func(time.Time) int64 { return now.Load() }
 	f.run(t)
 	const other = "+12025550103"
 	for range 3 {

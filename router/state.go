@@ -4,6 +4,7 @@ import (
 	"context"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/callmask/callmask/vn"
@@ -35,13 +36,15 @@ func (s *state) reset() {
 
 // budget is the context of one look-up: a deadline and nothing else. Unlike
 // context.WithTimeout it is used again, which costs no allocation; one whose time
-// ran out is thrown away, because its Done channel is closed.
+// ran out is thrown away, because its Done channel is closed. Its timer runs only once
+// somebody asks to be woken: most look-ups read the deadline and no more.
 type budget struct {
 	deadline time.Time
 	done     chan struct{}
 	timer    *time.Timer
 
 	mu      sync.Mutex
+	armed   atomic.Bool // the timer runs
 	expired bool
 	after   []*func()
 }
@@ -55,17 +58,25 @@ func newBudget() *budget {
 	return b
 }
 
-func (b *budget) start(d time.Duration) {
-	b.deadline = time.Now().Add(d)
-	b.timer.Reset(d)
+func (b *budget) start(deadline time.Time) { b.deadline = deadline }
+
+// arm starts the timer, once.
+func (b *budget) arm() {
+	if b.armed.CompareAndSwap(false, true) {
+		b.timer.Reset(time.Until(b.deadline))
+	}
 }
 
 // stop ends the budget and tells whether it may be started again: not when its time
 // ran out, nor when somebody still waits for that.
 func (b *budget) stop() bool {
+	if !b.armed.Load() {
+		return true
+	}
 	if !b.timer.Stop() {
 		return false
 	}
+	b.armed.Store(false)
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	return len(b.after) == 0
@@ -86,16 +97,17 @@ func (b *budget) expire() {
 func (b *budget) Deadline() (time.Time, bool) { return b.deadline, true }
 
 // Done implements context.Context.
-func (b *budget) Done() <-chan struct{} { return b.done }
+func (b *budget) Done() <-chan struct{} {
+	b.arm()
+	return b.done
+}
 
 // Err implements context.Context.
 func (b *budget) Err() error {
-	select {
-	case <-b.done:
-		return context.DeadlineExceeded
-	default:
+	if time.Now().Before(b.deadline) {
 		return nil
 	}
+	return context.DeadlineExceeded
 }
 
 // Value implements context.Context.
@@ -105,6 +117,7 @@ func (*budget) Value(any) any { return nil }
 // was called before. Package context looks for this method: without it every context
 // derived from a budget would cost a goroutine.
 func (b *budget) AfterFunc(f func()) (stop func() bool) {
+	b.arm()
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	if b.expired {

@@ -23,7 +23,7 @@ type CallmaskOptions struct {
 	Role string
 	// Redis and NATS are URLs. Without a Redis role all starts its own. A router
 	// without a NATS is given the address of nobody: it answers calls all the same,
-	// and drops the events about them.
+	// and publishes no events about them.
 	Redis, NATS string
 	// Pool holds further lines of the pool, such as "low_water: 10".
 	Pool []string
@@ -52,7 +52,7 @@ func (r *Rig) Callmask(ctx context.Context, o CallmaskOptions) (*Callmask, error
 		"CALLMASK_REDIS_URL=" + o.Redis, "CALLMASK_NATS_URL=" + o.NATS, "CALLMASK_RING_TIMEOUT=30s", "CALLMASK_MAX_CALL_DURATION=1h",
 	}
 	if o.NATS == "" && o.Role == "router" {
-		env = append(env, "CALLMASK_NATS_URL=nats://"+addr[3])
+		env = append(env, "CALLMASK_NATS_URL=nats://"+addr[3], "CALLMASK_RECORD_CALLS=false")
 	}
 	child, err := r.starter.Start(ctx, proc.Spec{Name: name, Path: r.callmask, Args: append([]string{o.Role}, o.Flags...), Env: env, Tree: o.Role == "all", Abrupt: o.Role != "all"})
 	if err != nil {

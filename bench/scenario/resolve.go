@@ -2,6 +2,8 @@ package scenario
 
 import (
 	"context"
+	"errors"
+	"fmt"
 	"slices"
 
 	"github.com/callmask/callmask/bench/load"
@@ -90,37 +92,60 @@ func (e *Env) resolvers(ctx context.Context, l *loaded) ([]target, error) {
 		return nil, err
 	}
 	targets := []target{l.target()}
-	recorder, err := e.recording(ctx, l)
-	if err != nil {
-		return nil, err
-	}
-	single, err := e.Rig.Callmask(ctx, rig.CallmaskOptions{Role: "router", Redis: l.redis.URL(), Flags: []string{"--coalesce=false"}})
-	if err != nil {
-		return nil, err
-	}
-	targets = append(targets, recorder, target{variant: report.Single, server: single.Server, store: l.redis.Child})
-	for _, kind := range []string{"bare", "naive", "nethttp", "evalsha"} {
-		s, err := e.Rig.Peer(ctx, kind, l.redis, prefix, "")
+	add := func(variant string, start func() (target, error)) error {
+		if len(e.Peers) > 0 && !slices.Contains(e.Peers, variant) {
+			return nil
+		}
+		t, err := start()
 		if err != nil {
-			return nil, err
+			return fmt.Errorf("%s: %w", variant, err)
 		}
-		t := target{variant: kind, server: *s, store: l.redis.Child}
-		if kind == "bare" {
+		t.variant = variant
+		targets = append(targets, t)
+		return nil
+	}
+	peer := func(kind string) func() (target, error) {
+		return func() (target, error) {
+			s, err := e.Rig.Peer(ctx, kind, l.redis, prefix, "")
+			if err != nil {
+				return target{}, err
+			}
+			return target{server: *s, store: l.redis.Child}, nil
+		}
+	}
+	if err := errors.Join(
+		add(report.Recording, func() (target, error) { return e.recording(ctx, l) }),
+		add(report.Single, func() (target, error) { return e.single(ctx, l) }),
+		add("bare", func() (target, error) {
+			t, err := peer("bare")()
 			t.store, t.fixed = nil, true
+			return t, err
+		}),
+		add("naive", peer("naive")),
+		add("nethttp", peer("nethttp")),
+		add("evalsha", peer("evalsha")),
+	); err != nil {
+		return nil, err
+	}
+	// These two need what not every machine has.
+	for variant, start := range map[string]func() (target, error){
+		"pgx":  func() (target, error) { return e.postgres(ctx, l, prefix) },
+		"node": func() (target, error) { return e.node(ctx, l, prefix) },
+	} {
+		if err := add(variant, start); err != nil {
+			e.Report.Note("%v: it is left out", err)
 		}
-		targets = append(targets, t)
 	}
-	if t, err := e.postgres(ctx, l, prefix); err != nil {
-		e.Report.Note("PostgreSQL is left out: %v", err)
-	} else {
-		targets = append(targets, t)
-	}
-	s, err := e.Rig.Node(ctx, l.redis, prefix)
+	return targets, ctx.Err()
+}
+
+// single starts a router that asks Redis for each call alone.
+func (e *Env) single(ctx context.Context, l *loaded) (target, error) {
+	r, err := e.Rig.Callmask(ctx, rig.CallmaskOptions{Role: "router", Redis: l.redis.URL(), Flags: []string{"--coalesce=false"}})
 	if err != nil {
-		e.Report.Note("Node.js is left out: %v", err)
-		return targets, ctx.Err()
+		return target{}, err
 	}
-	return append(targets, target{variant: "node", server: *s, store: l.redis.Child}), nil
+	return target{server: r.Server, store: l.redis.Child}, nil
 }
 
 // recording starts a router that publishes calls.decided to a NATS of its own.
@@ -133,7 +158,7 @@ func (e *Env) recording(ctx context.Context, l *loaded) (target, error) {
 	if err != nil {
 		return target{}, err
 	}
-	return target{variant: report.Recording, server: r.Server, store: l.redis.Child}, nil
+	return target{server: r.Server, store: l.redis.Child}, nil
 }
 
 // streams starts a NATS with callmask's streams and returns its URL.
@@ -163,5 +188,13 @@ func (e *Env) postgres(ctx context.Context, l *loaded, prefix string) (target, e
 	if err != nil {
 		return target{}, err
 	}
-	return target{variant: "pgx", server: *s, store: p.Child}, nil
+	return target{server: *s, store: p.Child}, nil
+}
+
+func (e *Env) node(ctx context.Context, l *loaded, prefix string) (target, error) {
+	s, err := e.Rig.Node(ctx, l.redis, prefix)
+	if err != nil {
+		return target{}, err
+	}
+	return target{server: *s, store: l.redis.Child}, nil
 }

@@ -56,6 +56,7 @@ type Options struct {
 	Short   bool // a moment each: only whether everything works
 	Soak    time.Duration
 	Seed    uint64
+	Peers   []string // who takes part in resolve beside callmask; empty: all
 }
 
 // Progress is told how far things are.

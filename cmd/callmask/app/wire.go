@@ -15,7 +15,6 @@ import (
 	"github.com/callmask/callmask/replenisher"
 	"github.com/callmask/callmask/router"
 	"github.com/callmask/callmask/scripts"
-	"github.com/callmask/callmask/vn"
 )
 
 const (
@@ -243,11 +242,15 @@ func (a *App) front(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	var rec router.Recorder
+	if a.set.RecordCalls {
+		rec = &recorder{bus: a.bus, isVN: a.store.IsVN}
+	}
 	r, err := router.New(router.Config{
 		Carriers: carriers, Resolvers: resolvers, RingTimeout: a.set.RingTimeout, MaxDuration: a.set.MaxDuration,
 		Budget: a.set.ResolveTimeout, RefusalsPerMinute: a.set.RefusalsPerMinute,
 		DrainDelay: a.set.DrainDelay, DrainTimeout: a.set.ShutdownTimeout / 2,
-	}, calls, &recorder{bus: a.bus, isVN: a.store.IsVN}, a.reg, a.log.With().Str("room", "router").Logger())
+	}, calls, rec, a.reg, a.log.With().Str("room", "router").Logger())
 	if err != nil {
 		return err
 	}
@@ -262,23 +265,4 @@ func (a *App) front(ctx context.Context) error {
 		return nil
 	}})
 	return nil
-}
-
-// recorder publishes each decision as calls.decided, without ever waiting.
-type recorder struct {
-	bus  *events.Bus
-	isVN func(vn.Number) bool
-}
-
-// Record implements router.Recorder. What was dialled goes out only when it is one
-// of our numbers: anything else may be somebody's real one.
-func (r *recorder) Record(carrier string, call *vn.Call, d *vn.Decision, took time.Duration) {
-	e := events.CallDecided{
-		Carrier: carrier, CallID: string(call.ID), OrderID: string(d.OrderID), Reason: d.Reason.String(),
-		At: time.Now().UTC(), TookUS: took.Microseconds(),
-	}
-	if r.isVN(call.Called) {
-		e.VN = call.Called.E164()
-	}
-	r.bus.Decided(e)
 }

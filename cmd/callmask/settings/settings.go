@@ -38,6 +38,7 @@ type Settings struct {
 	Tombstone         time.Duration
 	ResolveTimeout    time.Duration // how long a call may wait for Redis
 	Coalesce          bool          // calls at the same time share a round trip
+	RecordCalls       bool          // each decision is published as calls.decided
 	RingTimeout       time.Duration
 	MaxDuration       time.Duration
 	RefusalsPerMinute int
