@@ -26,23 +26,25 @@ const (
 // connSet knows every open connection: to count them, to bound those of one
 // address and to cut them when draining took too long.
 type connSet struct {
-	perIP int // 0: no bound
-	log   zerolog.Logger
-	open  atomic.Int64
-	gone  sync.WaitGroup
+	perIP    int // 0: no bound
+	timeouts *timeouts
+	log      zerolog.Logger
+	open     atomic.Int64
+	gone     sync.WaitGroup
 
 	mu    sync.Mutex
 	conns map[*conn]struct{}
 	ips   map[netip.Addr]int
 }
 
-func newConnSet(perIP int, log zerolog.Logger) *connSet {
-	return &connSet{perIP: perIP, log: log, conns: map[*conn]struct{}{}, ips: map[netip.Addr]int{}}
+func newConnSet(perIP int, t *timeouts, log zerolog.Logger) *connSet {
+	return &connSet{perIP: perIP, timeouts: t, log: log, conns: map[*conn]struct{}{}, ips: map[netip.Addr]int{}}
 }
 
 // add returns nil when the address has its share of connections already.
 func (s *connSet) add(nc net.Conn) *conn {
 	c := &conn{Conn: nc, set: s}
+	c.step.begin(reading, s.timeouts.ticks.Load())
 	if a, ok := nc.RemoteAddr().(*net.TCPAddr); ok {
 		c.ip = a.AddrPort().Addr().Unmap()
 	}
@@ -83,6 +85,15 @@ func (s *connSet) cut() int {
 		}
 	}
 	return len(s.conns)
+}
+
+// each calls do with every connection.
+func (s *connSet) each(do func(*conn)) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for c := range s.conns {
+		do(c)
+	}
 }
 
 // wait returns when every connection is closed.
@@ -162,8 +173,26 @@ type conn struct {
 
 	set    *connSet
 	ip     netip.Addr
+	step   stepping
 	linger atomic.Bool // read on a little before closing
 	closed atomic.Bool
+}
+
+// Read implements net.Conn.
+func (c *conn) Read(b []byte) (int, error) {
+	n, err := c.Conn.Read(b)
+	if what, _ := c.step.now(); what == idling && n > 0 {
+		c.step.begin(reading, c.set.timeouts.ticks.Load())
+	}
+	return n, err
+}
+
+// Write implements net.Conn.
+func (c *conn) Write(b []byte) (int, error) {
+	c.step.begin(writing, c.set.timeouts.ticks.Load())
+	n, err := c.Conn.Write(b)
+	c.step.begin(idling, c.set.timeouts.ticks.Load())
+	return n, err
 }
 
 // Close implements net.Conn; a second one does nothing.

@@ -111,7 +111,7 @@ func New(cfg Config, lookup Lookup, recorder Recorder, reg prometheus.Registerer
 		listening: make(chan struct{}),
 	}
 	r.states.New = func() any { return newState() }
-	r.conns = newConnSet(cfg.MaxConnsPerIP, r.sampled)
+	r.conns = newConnSet(cfg.MaxConnsPerIP, newTimeouts(cfg.ReadTimeout, cfg.WriteTimeout, cfg.IdleTimeout), r.sampled)
 	var err error
 	if r.metrics, err = newMetrics(reg, r); err != nil {
 		return nil, fmt.Errorf("router: register metrics: %w", err)
@@ -143,6 +143,7 @@ func (r *Router) Serve(ctx context.Context, ln net.Listener) error {
 		return errors.Join(errors.New("router: serves only once; make another one"), ln.Close())
 	}
 	l := r.conns.listen(ln)
+	defer r.conns.timeouts.watch(r.conns)()
 	served := make(chan error, 1)
 	go func() { served <- r.server.Serve(l) }()
 	addr := ln.Addr()

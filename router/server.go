@@ -14,7 +14,7 @@ import (
 // how long its housekeeping outlives the server.
 const idleWorker = 200 * time.Millisecond
 
-// newServer makes the HTTP server with its limits.
+// newServer makes the HTTP server with its limits; those of time are the listener's.
 func (r *Router) newServer() *fasthttp.Server {
 	return &fasthttp.Server{
 		Handler:       r.handle,
@@ -24,9 +24,6 @@ func (r *Router) newServer() *fasthttp.Server {
 
 		Concurrency:           r.cfg.MaxConns,
 		ReadBufferSize:        r.cfg.HeaderBuffer,
-		ReadTimeout:           r.cfg.ReadTimeout,
-		WriteTimeout:          r.cfg.WriteTimeout,
-		IdleTimeout:           r.cfg.IdleTimeout,
 		MaxRequestBodySize:    r.cfg.MaxBody,
 		MaxIdleWorkerDuration: idleWorker,
 
