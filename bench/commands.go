@@ -43,6 +43,7 @@ type runCmd struct {
 	Peers     []string      `help:"Who takes part in resolve beside callmask, such as bare,naive (the names of the table); without any all."`
 	Out       string        `default:"bench/out" help:"Directory for results.json, the tables and the plots."`
 	Callmask  string        `type:"existingfile" help:"Binary to measure; without one it is built from this source."`
+	Versus    string        `type:"existingfile" help:"Another binary of callmask, measured in resolve by turns with the first."`
 }
 
 // Help implements kong.HelpProvider.
@@ -62,7 +63,7 @@ could not run, or an answer was wrong.`
 // Run runs the command.
 func (c *runCmd) Run(ctx context.Context) (err error) {
 	options := scenario.Options{
-		Rounds: c.Rounds, Seconds: c.Seconds, Orders: c.Orders, Conns: c.Conns, Full: c.Full, Short: c.Short, Soak: c.Soak, Seed: c.Seed, Peers: c.Peers,
+		Rounds: c.Rounds, Seconds: c.Seconds, Orders: c.Orders, Conns: c.Conns, Full: c.Full, Short: c.Short, Soak: c.Soak, Seed: c.Seed, Peers: c.Peers, Versus: c.Versus,
 	}
 	if err := options.Check(); err != nil {
 		return err

@@ -5,7 +5,8 @@ import "fmt"
 // The variants that are callmask itself.
 const (
 	Callmask  = "callmask"
-	Recording = "callmask+recorder"      // publishing calls.decided
+	Recording = "callmask+recorder" // publishing calls.decided
+	Versus    = "callmask, other build"
 	Single    = "callmask, coalesce off" // a round trip to Redis for each call
 )
 

@@ -1,6 +1,7 @@
 package rig
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"os"
@@ -27,6 +28,8 @@ type CallmaskOptions struct {
 	Redis, NATS string
 	// Pool holds further lines of the pool, such as "low_water: 10".
 	Pool []string
+	// Binary is the program to start instead of the one that the Rig has.
+	Binary string
 	// Flags are further flags of the command.
 	Flags []string
 }
@@ -54,7 +57,7 @@ func (r *Rig) Callmask(ctx context.Context, o CallmaskOptions) (*Callmask, error
 	if o.NATS == "" && o.Role == "router" {
 		env = append(env, "CALLMASK_NATS_URL=nats://"+addr[3], "CALLMASK_RECORD_CALLS=false")
 	}
-	child, err := r.starter.Start(ctx, proc.Spec{Name: name, Path: r.callmask, Args: append([]string{o.Role}, o.Flags...), Env: env, Tree: o.Role == "all", Abrupt: o.Role != "all"})
+	child, err := r.starter.Start(ctx, proc.Spec{Name: name, Path: cmp.Or(o.Binary, r.callmask), Args: append([]string{o.Role}, o.Flags...), Env: env, Tree: o.Role == "all", Abrupt: o.Role != "all"})
 	if err != nil {
 		return nil, err
 	}

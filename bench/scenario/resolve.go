@@ -113,6 +113,13 @@ func (e *Env) resolvers(ctx context.Context, l *loaded) ([]target, error) {
 			return target{server: *s, store: l.redis.Child}, nil
 		}
 	}
+	if e.Versus != "" {
+		r, err := e.Rig.Callmask(ctx, rig.CallmaskOptions{Role: "router", Redis: l.redis.URL(), Binary: e.Versus})
+		if err != nil {
+			return nil, err
+		}
+		targets = append(targets, target{variant: report.Versus, server: r.Server, store: l.redis.Child})
+	}
 	if err := errors.Join(
 		add(report.Recording, func() (target, error) { return e.recording(ctx, l) }),
 		add(report.Single, func() (target, error) { return e.single(ctx, l) }),

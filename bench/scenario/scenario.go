@@ -56,6 +56,7 @@ type Options struct {
 	Short   bool // a moment each: only whether everything works
 	Soak    time.Duration
 	Seed    uint64
+	Versus  string   // another build of callmask that takes part in resolve
 	Peers   []string // who takes part in resolve beside callmask; empty: all
 }
 

@@ -29,6 +29,8 @@ func NewRedis(url string, timeout time.Duration, pool int) (redis.UniversalClien
 	o.DialerRetries = 1
 	o.MaxRetries, o.MinRetryBackoff, o.MaxRetryBackoff = 2, time.Millisecond, 20*time.Millisecond
 	o.PoolSize = pool
+	// The answers are those of RESP2; RESP3 would look for pushed messages before each.
+	o.Protocol = 2
 	o.MaintNotificationsConfig = &maintnotifications.Config{Mode: maintnotifications.ModeDisabled}
 	if r.Cluster {
 		c := o.Cluster()
