@@ -105,7 +105,7 @@ func (v *sighting) judgeBindings(id string, order map[string]string, bad func(Pr
 		case err != nil:
 			bad(ProblemDamaged, id, err.Error())
 		case string(b.orderID()) != id, int(b.party()) != own, b.vn() != rec.numbers[calling], b.key() != rec.keyID,
-			strconv.Itoa(int(b.carrier())) != order["carrier_id"]:
+			b.carrier() != rec.carrierID:
 			bad(ProblemBinding, id, "has a binding that is not its order's")
 		case b.leaseEnd().Sub(rec.end).Abs() > time.Second:
 			bad(ProblemBinding, id, "has a binding with another lease end than its order")
@@ -117,9 +117,9 @@ func (v *sighting) judgeBindings(id string, order map[string]string, bad func(Pr
 func judgeOrder(order map[string]string, score string) string {
 	at, _ := strconv.ParseFloat(score, 64)
 	switch {
-	case order["state"] == string(vn.Active) && score == "":
+	case liveOrder(order) && score == "":
 		return "is live, but has no entry in leases: nothing would end it"
-	case order["state"] == string(vn.Active) && strconv.FormatInt(int64(at), 10) != order["end"]:
+	case liveOrder(order) && strconv.FormatInt(int64(at), 10) != order["end"]:
 		return "is live, but its entry in leases has another lease end"
 	case order["state"] == string(vn.Ended) && order["settled"] != "1" && score == "":
 		return "has ended, but is not settled and has no entry in leases: its end would never be published"
@@ -138,7 +138,7 @@ func (a *auditor) partition(ctx context.Context, p string, c *census) error {
 	}
 	holders := make(map[string]map[string]map[string]string)
 	for id, order := range c.orders {
-		if order["state"] != string(vn.Active) {
+		if !liveOrder(order) {
 			continue
 		}
 		a.out.Orders++
@@ -319,7 +319,7 @@ func (s *Store) sight(
 	}
 	for id, order := range orders {
 		h := order.Val()
-		if h["state"] == string(vn.Active) && slices.Contains(strings.Split(h["numbers"], ","), number) {
+		if liveOrder(h) && slices.Contains(strings.Split(h["numbers"], ","), number) {
 			v.holders[id] = h
 		}
 	}

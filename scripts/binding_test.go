@@ -45,12 +45,12 @@ func FuzzPackedBinding(f *testing.F) {
 // FuzzRecords pins that no hash in Redis can make the parsers of orders, ended notes
 // and inventory entries panic.
 func FuzzRecords(f *testing.F) {
-	f.Add("active", "447700900001,447700900002", "1,2", "customer,agent", strings.Repeat("t", 32), "1", "4102444800000")
+	f.Add("", "447700900001,447700900002", "1,2", "customer,agent", strings.Repeat("t", 32), "1", "4102444800000")
 	f.Add("ended", "447700900001", "x", "", "", "300", "-1")
 	f.Fuzz(func(_ *testing.T, state, numbers, fences, roles, tokens, key, end string) {
 		rec, err := parseRecord(map[string]string{
 			"state": state, "numbers": numbers, "fences": fences, "roles": roles,
-			"tokens": tokens, "key": key, "end": end, "cooldown": end, "retired": numbers,
+			"tokens": tokens, "terms": "p c 1 " + key + " " + end, "end": end, "retired": numbers,
 		})
 		if err == nil {
 			_ = rec.assignment("o", false)

@@ -53,7 +53,11 @@ func (s *Store) Refill(ctx context.Context, pool, carrier string, numbers []Owne
 func refillArgs(p, pool, carrier string, numbers []Owned) (keys []string, args []any) {
 	args = append(make([]any, 0, 2+3*len(numbers)), pool, carrier)
 	for _, n := range numbers {
-		args = append(args, n.VN.Digits(), strconv.FormatUint(n.Fence, 10), n.Ref)
+		digits, ref := n.VN.Digits(), n.Ref
+		if ref == digits {
+			ref = "" // parseInventory knows
+		}
+		args = append(args, digits, strconv.FormatUint(n.Fence, 10), ref)
 	}
 	return []string{
 		guardKey(p), metaKey(p), inventoryKey(p), totalKey(p),
@@ -75,7 +79,8 @@ func (s *Store) Inventory(ctx context.Context, number vn.Number) (Inventory, err
 	return parseInventory(number, entry)
 }
 
-// parseInventory reads "<pool> <carrier> <fence> <carrier's id>".
+// parseInventory reads "<pool> <carrier> <fence> <carrier's id>"; the last is empty
+// where the carrier has no id for the number but its digits.
 func parseInventory(number vn.Number, entry string) (Inventory, error) {
 	parts := strings.SplitN(entry, " ", 4)
 	if len(parts) != 4 {
@@ -84,6 +89,9 @@ func parseInventory(number vn.Number, entry string) (Inventory, error) {
 	fence, err := strconv.ParseUint(parts[2], 10, 64)
 	if err != nil {
 		return Inventory{}, errInventory
+	}
+	if parts[3] == "" {
+		parts[3] = number.Digits()
 	}
 	return Inventory{
 		Pool: parts[0], Carrier: parts[1],

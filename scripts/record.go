@@ -16,26 +16,26 @@ var errRecord = errors.New("an order in Redis is damaged; run `callmask check`")
 
 // record is an order's hash, parsed.
 type record struct {
-	active   bool
-	reason   vn.EndReason
-	pool     string
-	carrier  string
-	keyID    byte
-	roles    []string
-	tokens   []seal.Token
-	numbers  []vn.Number
-	fences   []uint64
-	retired  []vn.Number
-	end      time.Time // lease end when active, else the moment it ended
-	lease    time.Time // of an ended order: its recorded lease end
-	cooldown time.Duration
-	settled  bool
+	active    bool
+	reason    vn.EndReason
+	pool      string
+	carrier   string
+	carrierID byte
+	keyID     byte
+	roles     []string
+	tokens    []seal.Token
+	numbers   []vn.Number
+	fences    []uint64
+	retired   []vn.Number
+	end       time.Time // lease end when active, else the moment it ended
+	lease     time.Time // of an ended order: its recorded lease end
+	cooldown  time.Duration
+	settled   bool
 }
 
 func parseRecord(h map[string]string) (*record, error) {
 	r := &record{
-		active: h["state"] == string(vn.Active), reason: vn.EndReason(h["reason"]),
-		pool: h["pool"], carrier: h["carrier"], settled: h["settled"] == "1",
+		active: liveOrder(h), reason: vn.EndReason(h["reason"]), settled: h["settled"] == "1",
 	}
 	var err error
 	if r.end, err = parseMillis(h["end"]); err != nil {
@@ -47,12 +47,9 @@ func parseRecord(h map[string]string) (*record, error) {
 		}
 		return r, nil // a tombstone of an order that never had an assignment
 	}
-	keyID, errKey := strconv.ParseUint(h["key"], 10, 8)
-	cooldown, errCooldown := strconv.ParseInt(h["cooldown"], 10, 64)
-	if errKey != nil || errCooldown != nil {
-		return nil, errRecord
+	if err := r.parseTerms(h["terms"]); err != nil {
+		return nil, err
 	}
-	r.keyID, r.cooldown = byte(keyID), time.Duration(cooldown)*time.Millisecond
 	if r.numbers, err = parseNumbers(strings.Split(h["numbers"], ",")); err != nil {
 		return nil, err
 	}
@@ -81,6 +78,28 @@ func parseRecord(h map[string]string) (*record, error) {
 		return nil, errRecord
 	}
 	return r, nil
+}
+
+// liveOrder tells whether an order's hash is that of a live one: those have no state,
+// for memory's sake.
+func liveOrder(h map[string]string) bool { return len(h) > 0 && h["state"] == "" }
+
+// parseTerms reads what does not change while an order lives:
+// "<pool> <carrier> <carrier's number> <key id> <cool-down, ms>".
+func (r *record) parseTerms(text string) error {
+	terms := strings.Split(text, " ")
+	if len(terms) != 5 {
+		return errRecord
+	}
+	carrierID, errCarrier := strconv.ParseUint(terms[2], 10, 8)
+	keyID, errKey := strconv.ParseUint(terms[3], 10, 8)
+	cooldown, errCooldown := strconv.ParseInt(terms[4], 10, 64)
+	if errCarrier != nil || errKey != nil || errCooldown != nil {
+		return errRecord
+	}
+	r.pool, r.carrier, r.carrierID = terms[0], terms[1], byte(carrierID)
+	r.keyID, r.cooldown = byte(keyID), time.Duration(cooldown)*time.Millisecond
+	return nil
 }
 
 func parseNumbers(digits []string) ([]vn.Number, error) {

@@ -69,7 +69,7 @@ func Goals() []Goal {
 		Goal{"rounds with p99 above 25 ms at 8000/s, more than bare's", 2, true, "of 9", slowRounds},
 		Goal{"Redis bytes per active order, 12-character ids", 900, true, "bytes", memory(ShortIDs)},
 		Goal{"Redis bytes per active order, UUIDs", 1050, true, "bytes", memory(UUIDs)},
-		Goal{"Redis bytes per VN, inventory and free", 150, true, "bytes", memory(Inventory)},
+		Goal{"Redis bytes per VN in the inventory", 150, true, "bytes", memory(Inventory)},
 		Goal{"Redis CPU per resolve, 1M active orders", 7, true, "µs", stat(orders(1_000_000), StoreCPU)},
 		Goal{"5M ÷ 1k active orders: router CPU", 1.1, true, "×", ratio(orders(5_000_000), orders(1000), ServerCPU)},
 		Goal{"5M ÷ 1k active orders: Redis CPU", 3.5, true, "×", ratio(orders(5_000_000), orders(1000), StoreCPU)},

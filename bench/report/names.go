@@ -46,6 +46,7 @@ const (
 	ShortIDs    = "12-character ids"
 	UUIDs       = "UUIDs"
 	Inventory   = "a VN in the inventory"
+	FreeVN      = "a VN while it is free"
 	Ended       = "an ended order's remains"
 	SoakFirst   = "first minute"
 	SoakLast    = "last minute"

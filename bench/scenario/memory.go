@@ -55,8 +55,15 @@ func (e *Env) memoryOf(ctx context.Context, ids world.IDs, orders int) error {
 	}
 	used(&filled)
 	if err := each(ctx, 0, orders, func(ctx context.Context, order int) error {
-		_, err := redis.Store.Allocate(ctx, world.Request(ids, order))
-		return err
+		a, err := redis.Store.Allocate(ctx, world.Request(ids, order))
+		if err != nil {
+			return err
+		}
+		fences := make([]uint64, len(a.Numbers)) // as long as those of a ledger in use
+		for i := range fences {
+			fences[i] = uint64(1_000_000 + 2*order + i)
+		}
+		return redis.Store.SettleAssigned(ctx, &a, fences)
 	}); err != nil {
 		return err
 	}
@@ -105,7 +112,8 @@ func (e *Env) memoryOf(ctx context.Context, ids world.IDs, orders int) error {
 	add(point, live-empty-inventory, orders)
 	add(report.Ended+", "+point, ended-filled, orders)
 	if ids == world.Short {
-		add(report.Inventory, filled-empty, 2*orders)
+		add(report.Inventory, inventory, 2*orders)
+		add(report.FreeVN, filled-empty-inventory, 2*orders)
 	}
 	return nil
 }

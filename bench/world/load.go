@@ -45,7 +45,7 @@ func Fill(ctx context.Context, s *scripts.Store, numbers, workers int, done func
 		g.Go(func() error {
 			owned := make([]scripts.Owned, 0, refillShare)
 			for i := from; i < min(from+refillShare, numbers); i++ {
-				owned = append(owned, scripts.Owned{VN: VN(i), Ref: VN(i).Digits(), Fence: uint64(i) + 1})
+				owned = append(owned, scripts.Owned{VN: VN(i), Ref: fmt.Sprintf("PN%032x", i), Fence: uint64(i) + 1})
 			}
 			added, err := s.Refill(ctx, Pool, Carrier, owned)
 			if err != nil {

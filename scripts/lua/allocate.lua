@@ -26,11 +26,11 @@
 local _, meta, order, leases, inventory = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5]
 local id, pool, ttl, cooldown, key, roles, tokens = unpack(ARGV, 1, 7)
 if redis.call('HGET', meta, 'ready') ~= '1' then return {5} end
-local now = clock(meta)
-local held = load_order(order)
+local now, seen = clock(meta)
+local held, flat = load_order(order)
 if held.state then
   local live = held.state == 'active' and not lapsed(held, now)
-  return {live and 2 or 3, redis.call('HGETALL', order)}
+  return {live and 2 or 3, flat}
 end
 
 local parties, carriers = #tokens / 16, (#KEYS - 5) / 2
@@ -54,7 +54,9 @@ end
 local entries, fences = redis.call('HMGET', inventory, unpack(numbers)), {}
 local lease_end = ms(now + ttl)
 local carrier_byte, seconds = struct.pack('B', carrier_id), struct.pack('>I4', math.ceil(lease_end / 1000))
-local template = 7 + 2 * carriers
+local template, bindings = 7 + 2 * carriers, {}
+for called = 1, parties do bindings[called] = prefix_of(meta) .. 'vn:' .. numbers[called] end
+redis.call('DEL', unpack(bindings))
 for called = 1, parties do
   local fields = {}
   for calling = 1, parties do
@@ -66,15 +68,13 @@ for called = 1, parties do
         .. struct.pack('>I8', tonumber(numbers[calling])) .. string.sub(packed, 17)
     end
   end
-  local binding = prefix_of(meta) .. 'vn:' .. numbers[called]
-  redis.call('DEL', binding)
-  redis.call('HSET', binding, unpack(fields))
-  redis.call('PEXPIREAT', binding, lease_end)
+  redis.call('HSET', bindings[called], unpack(fields))
+  redis.call('PEXPIREAT', bindings[called], lease_end)
   fences[called] = string.match(entries[called] or '', '^%S+ %S+ (%d+)') or '0'
 end
-redis.call('HSET', order, 'state', 'active', 'pool', pool, 'carrier', carrier, 'carrier_id', carrier_id, 'key', key,
-  'roles', roles, 'tokens', tokens, 'numbers', table.concat(numbers, ','), 'fences', table.concat(fences, ','),
-  'end', lease_end, 'cooldown', cooldown, 'settled', '0')
+redis.call('HSET', order, 'terms', table.concat({pool, carrier, carrier_id, key, cooldown}, ' '), 'roles', roles,
+  'tokens', tokens, 'numbers', table.concat(numbers, ','), 'fences', table.concat(fences, ','),
+  'end', lease_end, 'settled', '0')
 redis.call('ZADD', leases, lease_end, id)
-redis.call('HSET', meta, 'clock', ms(now))
+keep_clock(meta, now, seen)
 return {1, lease_end, carrier, left - parties, numbers, entries}

@@ -14,7 +14,8 @@
 -- include lib_order.lua
 local _, meta, key, leases = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
 local id, ttl = ARGV[1], ARGV[2]
-local now, order = clock(meta), load_order(key)
+local now, seen = clock(meta)
+local order = load_order(key)
 if not order.state then return {2} end
 if order.state ~= 'active' or lapsed(order, now) then return {3} end
 
@@ -32,5 +33,5 @@ for number in string.gmatch(order.numbers, '%d+') do
 end
 redis.call('HSET', key, 'end', lease_end, 'settled', '0')
 redis.call('ZADD', leases, lease_end, id)
-redis.call('HSET', meta, 'clock', ms(now))
+keep_clock(meta, now, seen)
 return {1, redis.call('HGETALL', key), bindings}

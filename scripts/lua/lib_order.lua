@@ -1,8 +1,14 @@
--- load_order returns an order's hash as a table, empty when there is none.
+-- load_order returns an order's hash as a table, empty when there is none, and as Redis
+-- gave it. A live order has no `state`; what `terms` says gets names of its own.
 local function load_order(key)
   local flat, order = redis.call('HGETALL', key), {}
   for i = 1, #flat, 2 do order[flat[i]] = flat[i + 1] end
-  return order
+  if #flat > 0 then
+    order.state = order.state or 'active'
+    local terms = string.gmatch(order.terms or '', '%S+')
+    order.pool, order.carrier, order.carrier_id, order.key, order.cooldown = terms(), terms(), terms(), terms(), terms()
+  end
+  return order, flat
 end
 
 local function lapsed(order, now) return tonumber(order['end']) <= now end
@@ -49,5 +55,4 @@ local function end_order(prefix, now, id, order, reason, tombstone)
     'retired', table.concat(retired, ','), 'settled', '0')
   redis.call('PEXPIREAT', key, ms(now + tombstone))
   redis.call('ZADD', prefix .. 'leases', ms(now + 30000), id)
-  redis.call('HSET', prefix .. 'meta', 'clock', ms(now))
 end

@@ -16,7 +16,7 @@
 -- include lib_order.lua
 local _, meta, leases, total = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
 local limit, tombstone, again = tonumber(ARGV[1]), ARGV[2], ARGV[3]
-local prefix, now, ended = prefix_of(meta), clock(meta), {}
+local prefix, ended, now, seen = prefix_of(meta), {}, clock(meta)
 local due = redis.call('ZRANGE', leases, '-inf', ms(now), 'BYSCORE', 'LIMIT', 0, limit)
 for _, id in ipairs(due) do
   local key = prefix .. 'order:' .. id
@@ -34,6 +34,7 @@ for _, id in ipairs(due) do
     ended[#ended + 1] = redis.call('HGETALL', key)
   end
 end
+if #ended > 0 then keep_clock(meta, now, seen) end
 local more = #due == limit
 for _, where in ipairs(redis.call('HKEYS', total)) do
   local cooling = prefix .. 'cooling:' .. where

@@ -15,8 +15,8 @@
 -- include lib_order.lua
 local _, meta, key = KEYS[1], KEYS[2], KEYS[3]
 local id, reason, tombstone = ARGV[1], ARGV[2], ARGV[3]
-local now, order = clock(meta), load_order(key)
-local status = 2
+local now, seen = clock(meta)
+local status, order = 2, load_order(key)
 if not order.state then
   status = 3
   redis.call('HSET', key, 'state', 'ended', 'reason', reason, 'end', ms(now), 'settled', '1')
@@ -24,5 +24,6 @@ if not order.state then
 elseif order.state == 'active' then
   status = 1
   end_order(prefix_of(meta), now, id, order, reason, tombstone)
+  keep_clock(meta, now, seen)
 end
 return {status, redis.call('HGETALL', key)}
