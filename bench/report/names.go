@@ -16,6 +16,14 @@ const Saturation = "saturation"
 // RatePoint names the point of a fixed rate.
 func RatePoint(rate float64) string { return fmt.Sprintf("%.0f/s", rate) }
 
+// MixedPoint names the point of calls at a rate, alone or beside orders.
+func MixedPoint(rate float64, beside string) string {
+	if rate == 0 {
+		return Saturation + ", " + beside
+	}
+	return RatePoint(rate) + ", " + beside
+}
+
 // OrdersPoint names the point of a number of active orders.
 func OrdersPoint(orders int) string { return short(orders) + " orders" }
 

@@ -14,13 +14,15 @@ import (
 )
 
 const (
-	// mixedRate of calls and cycleRate of orders make more than 80 % of all requests
-	// calls, fewer than in any real traffic.
-	mixedRate = 8000
+	// cycleRate of orders beside the calls is more than any real traffic has: an order
+	// lives for many calls.
 	cycleRate = 1000
 	// mixedSpare is how many VNs rest or are on their way at any moment, and some more.
 	mixedSpare = 10 * 2 * cycleRate
 )
+
+// mixedRates are the rates of the calls; 0: as many as go.
+var mixedRates = []float64{2000, 8000, 0}
 
 // mixed measures calls while orders come and go on the same Redis, with the
 // replenisher and its reaper at work. Every order is settled as package ledger does.
@@ -49,13 +51,10 @@ func mixed(ctx context.Context, e *Env) error {
 	}
 	w := &writer{redis: l.redis, cooldown: world.Cooldown}
 	w.next.Store(int64(orders))
-	e.Progress.More(4 * e.Rounds)
+	e.Progress.More(2 * len(mixedRates) * e.Rounds)
 	for round := range e.Rounds {
-		for _, rate := range []float64{mixedRate, 0} {
-			alone, beside := report.Alone, report.Beside
-			if rate == 0 {
-				alone, beside = report.Saturation+", "+alone, report.Saturation+", "+beside
-			}
+		for _, rate := range mixedRates {
+			alone, beside := report.MixedPoint(rate, report.Alone), report.MixedPoint(rate, report.Beside)
 			spec := e.spec(round)
 			spec.Rate = rate
 			if _, err := e.measure(ctx, report.Key{Scenario: name, Point: alone}, round, l.target(), spec); err != nil {
