@@ -160,6 +160,28 @@ func testALateEventChangesNothing(t *testing.T, f *fixture) {
 	require.Equal(t, before, f.dump(t, &a))
 }
 
+func testOrdersUnderAKeyAreCountedUntilTheirTombstonesAreGone(t *testing.T, f *fixture) {
+	t.Helper()
+	f.refill(t, sim, vns(4)...)
+	under := func(id byte) int {
+		n, err := OrdersUnder(t.Context(), f.client, id)
+		require.NoError(t, err)
+		return n
+	}
+	require.Zero(t, under(1))
+	f.allocate(t, "live", customer, agent)
+	f.allocate(t, "ended", customer, agent)
+	for _, id := range []string{"ended", "never seen"} {
+		_, err := f.Release(t.Context(), id, vn.Completed)
+		require.NoError(t, err)
+	}
+	require.Equal(t, 2, under(1))
+	require.Zero(t, under(2))
+	require.NoError(t, f.client.HSet(t.Context(), orderKey(f.prefix, "live"), "terms", "damaged").Err())
+	_, err := OrdersUnder(t.Context(), f.client, 2)
+	require.ErrorIs(t, err, errRecord, "what cannot be read may use any key")
+}
+
 func testAnUnsettledReleaseComesBack(t *testing.T, f *fixture) {
 	t.Helper()
 	f.refill(t, sim, vns(2)...)

@@ -28,6 +28,7 @@ var storeCases = []struct {
 	{"RefillLeavesForeignNumbersAloneAndUndoesADrain", testRefillLeavesForeignNumbersAloneAndUndoesADrain},
 	{"ScriptsSurviveAScriptFlush", testScriptsSurviveAScriptFlush},
 	{"ConcurrentAllocationsNeverShareAVN", testConcurrentAllocationsNeverShareAVN},
+	{"OrdersUnderAKeyAreCountedUntilTheirTombstonesAreGone", testOrdersUnderAKeyAreCountedUntilTheirTombstonesAreGone},
 	{"AuditCountsEveryVNOfAHealthyRedis", testAuditCountsEveryVNOfAHealthyRedis},
 }
 

@@ -11,6 +11,7 @@ import (
 
 	"github.com/callmask/callmask/cmd/callmask/app"
 	"github.com/callmask/callmask/cmd/callmask/settings"
+	"github.com/callmask/callmask/scripts"
 	"github.com/callmask/callmask/seal"
 )
 
@@ -168,7 +169,7 @@ func unused(s *settings.Settings, id byte) error {
 		return err
 	}
 	defer func() { _ = client.Close() }() // nothing was written
-	orders, err := ordersUnder(ctx, client, id)
+	orders, err := scripts.OrdersUnder(ctx, client, id)
 	if err != nil {
 		return fmt.Errorf("asking Redis (%s) whether the key is in use: %w", settings.Redact(address), err)
 	}

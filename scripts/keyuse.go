@@ -1,27 +1,25 @@
-package cli
+package scripts
 
 import (
 	"context"
 	"errors"
 	"fmt"
-	"strconv"
 	"sync/atomic"
 
 	"github.com/redis/go-redis/v9"
 )
 
-// ordersUnder counts the orders, active or ended, whose tokens were made under the key
-// with this id. The keys' names are those of package scripts.
-func ordersUnder(ctx context.Context, client redis.UniversalClient, id byte) (int, error) {
+// OrdersUnder counts the orders, active or ended, whose tokens were made under the key
+// with this id. It reads every order, of which there may be millions.
+func OrdersUnder(ctx context.Context, client redis.UniversalClient, id byte) (int, error) {
 	var orders atomic.Int64
-	want := strconv.Itoa(int(id))
 	node := func(ctx context.Context, node *redis.Client) error {
 		for cursor := uint64(0); ; {
 			names, next, err := node.Scan(ctx, cursor, "cm1:{*}:order:*", 500).Result()
 			if err != nil {
 				return fmt.Errorf("scan the orders: %w", err)
 			}
-			n, err := countUnder(ctx, node, names, want)
+			n, err := countUnder(ctx, node, names, id)
 			if err != nil {
 				return err
 			}
@@ -38,31 +36,37 @@ func ordersUnder(ctx context.Context, client redis.UniversalClient, id byte) (in
 	case *redis.Client:
 		err = node(ctx, c)
 	default:
-		err = errors.New("a client of an unknown kind")
+		err = errors.New("read the orders: a client of an unknown kind")
 	}
 	return int(orders.Load()), err
 }
 
-func countUnder(ctx context.Context, node *redis.Client, names []string, want string) (n int, err error) {
+func countUnder(ctx context.Context, node *redis.Client, names []string, id byte) (n int, err error) {
 	if len(names) == 0 {
 		return 0, nil
 	}
-	keys := make([]*redis.StringCmd, len(names))
+	terms := make([]*redis.StringCmd, len(names))
 	_, err = node.Pipelined(ctx, func(pipe redis.Pipeliner) error {
 		for i, name := range names {
-			keys[i] = pipe.HGet(ctx, name, "key")
+			terms[i] = pipe.HGet(ctx, name, "terms")
 		}
 		return nil
 	})
 	if err != nil && !errors.Is(err, redis.Nil) {
 		return 0, fmt.Errorf("read the orders: %w", err)
 	}
-	for _, k := range keys {
-		// redis.Nil: a tombstone of an order that never had numbers, or one gone since.
-		if err := k.Err(); err != nil && !errors.Is(err, redis.Nil) {
+	for i, t := range terms {
+		switch err := t.Err(); {
+		case errors.Is(err, redis.Nil):
+			continue // a tombstone of an order that never had numbers, or one gone since
+		case err != nil:
 			return 0, fmt.Errorf("read the orders: %w", err)
 		}
-		if k.Val() == want {
+		var r record
+		if err := r.parseTerms(t.Val()); err != nil {
+			return 0, fmt.Errorf("%s: %w", names[i], err)
+		}
+		if r.keyID == id {
 			n++
 		}
 	}
