@@ -24,14 +24,16 @@ const (
 // plot draws what there is to see into the directory, as SVG.
 func (r *Report) plot(dir string) error {
 	for name, draw := range map[string]func() (*plot.Plot, error){
-		"latency-2000":  func() (*plot.Plot, error) { return r.plotLatency("resolve", RatePoint(2000)) },
-		"latency-8000":  func() (*plot.Plot, error) { return r.plotLatency("resolve", RatePoint(8000)) },
-		"latency-mixed": func() (*plot.Plot, error) { return r.plotPoints("mixed", Callmask, []string{MixedPoint(8000, Alone), MixedPoint(8000, Beside)}) },
-		"throughput":    func() (*plot.Plot, error) { return r.plotBars("resolve", RPS, "answered a second, 64 connections") },
-		"cpu":           func() (*plot.Plot, error) { return r.plotBars("resolve", ServerCPU, "server CPU for each call, µs") },
-		"growth":        func() (*plot.Plot, error) { return r.plotSizes("growth", Callmask, " orders", "active orders") },
-		"pool-size":     func() (*plot.Plot, error) { return r.plotSizes("pool-size", Scripts, " VNs", "VNs in the pool") },
-		"soak":          func() (*plot.Plot, error) { return r.plotSoak() },
+		"latency-2000": func() (*plot.Plot, error) { return r.plotLatency("resolve", RatePoint(2000)) },
+		"latency-8000": func() (*plot.Plot, error) { return r.plotLatency("resolve", RatePoint(8000)) },
+		"latency-mixed": func() (*plot.Plot, error) {
+			return r.plotPoints("mixed", Callmask, []string{MixedPoint(8000, Alone), MixedPoint(8000, Beside)})
+		},
+		"throughput": func() (*plot.Plot, error) { return r.plotBars("resolve", RPS, "answered a second, 64 connections") },
+		"cpu":        func() (*plot.Plot, error) { return r.plotBars("resolve", ServerCPU, "server CPU for each call, µs") },
+		"growth":     func() (*plot.Plot, error) { return r.plotSizes("growth", Callmask, " orders", "active orders") },
+		"pool-size":  func() (*plot.Plot, error) { return r.plotSizes("pool-size", Scripts, " VNs", "VNs in the pool") },
+		"soak":       func() (*plot.Plot, error) { return r.plotSoak() },
 	} {
 		p, err := draw()
 		if err != nil {
