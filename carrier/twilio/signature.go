@@ -95,25 +95,26 @@ func (c *check) verify(req *fasthttp.Request) bool {
 	default:
 		return false
 	}
-	// Both tokens and both spellings of the URL are always tried, so that the time
-	// taken does not tell which of them is in use.
-	found := 0
+	// The time taken tells which token and spelling signed it, but only to who signed:
+	// a wrong signature is compared with all of them.
 	for _, base := range c.bases {
 		c.url = append(append(c.url[:0], base...), uri...)
 		for _, mac := range c.macs {
-			found |= c.matches(mac, signature)
+			if c.matches(mac, signature) {
+				return true
+			}
 		}
 	}
-	return found == 1
+	return false
 }
 
-// matches returns 1 when signature is mac's of the URL and the parameters.
-func (c *check) matches(mac hash.Hash, signature []byte) int {
+// matches tells whether signature is mac's of the URL and the parameters.
+func (c *check) matches(mac hash.Hash, signature []byte) bool {
 	mac.Reset()
 	mac.Write(c.url)
 	mac.Write(c.params)
 	base64.StdEncoding.Encode(c.signed[:], mac.Sum(c.sum[:0]))
-	return subtle.ConstantTimeCompare(c.signed[:], signature)
+	return subtle.ConstantTimeCompare(c.signed[:], signature) == 1
 }
 
 // joinParams fills params with the signed form of the pairs: sorted by key, the
