@@ -13,12 +13,12 @@
 //	cm1:{t}:free:<pool>:<carrier>      SET   free VNs
 //	cm1:{t}:cooling:<pool>:<carrier>   ZSET  VN → reusable at, ms
 //	cm1:{t}:draining:<pool>:<carrier>  SET   leased VNs that will not come back
-//	cm1:{t}:inventory                  HASH  VN → "<pool> <carrier> <fence> <carrier's id>"
+//	cm1:{t}:inventory                  HASH  VN → "<pool> <carrier> <fence> <carrier's id, if not the VN>"
 //	cm1:{t}:total                      HASH  <pool>:<carrier> → count
 //	cm1:{t}:vn:<VN>                    HASH  caller token → packed binding (binding.go); expires at the lease end
 //	cm1:{t}:ended:<VN>                 HASH  caller token → "<reason> <end, ms> <carrier's byte> <order id>"
-//	cm1:{t}:order:<id>                 HASH  live: state active, pool, carrier, carrier_id, key, roles, tokens, numbers,
-//	                                         fences, end, cooldown, settled; a tombstone has state ended, reason, lease and
+//	cm1:{t}:order:<id>                 HASH  live: terms "<pool> <carrier> <carrier's byte> <key id> <cool-down>", roles, tokens,
+//	                                         numbers, fences, end, settled; a tombstone has state ended, reason, lease and
 //	                                         retired too and neither roles nor tokens; times and durations in ms
 //	cm1:{t}:leases                     ZSET  order id → lease end, ms; of an ended order not settled yet: due again at, ms
 //	cm1:{t}:~                          guard key: never exists
