@@ -148,11 +148,12 @@ func (r *Router) serveResolve(ctx *fasthttp.RequestCtx, s *state, start time.Tim
 func (r *Router) decide(ctx *fasthttp.RequestCtx, c *carrier, s *state, start time.Time) {
 	r.resolve(c, s, start)
 	body, contentType, status := c.Codec.AppendAnswer(s.answer[:0], &s.call, &s.decision)
-	s.answer = body
 	ctx.SetStatusCode(status)
 	ctx.Response.Header.SetContentType(contentType)
 	ctx.Response.Header.SetCanonical(cacheControl, noStore)
-	ctx.Response.SetBody(body) // copies: body is used again before this one is sent
+	// The response takes the buffer, for it is sent after this returns, and gives its
+	// own one for the next answer.
+	s.answer = ctx.Response.SwapBody(body)
 	took := time.Since(start)
 	c.decisions[s.decision.Reason].Inc()
 	r.metrics.duration.Observe(took.Seconds())

@@ -3,13 +3,14 @@ package router
 import (
 	"hash/maphash"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/callmask/callmask/vn"
 )
 
 // The limiter's size is fixed: 64 shards of 128 sets of 8 entries of 16 bytes make
-// 65,536 entries in 1 MiB, twice as many as can be over a limit of 60 a minute at
+// 65,536 entries in about 1 MiB, twice as many as can be over a limit of 60 a minute at
 // 32,000 refused calls a second.
 const (
 	limiterShards = 64
@@ -23,6 +24,9 @@ const (
 // number is kept, and a full bucket needs no entry. Memory is bounded: a set that
 // is full gives up the bucket that is nearest to full, so that a flood of numbers
 // does not wash out one that is over its limit. Zero allocations.
+//
+// Nearly every call finds nobody over the limit near its two numbers, and one atomic
+// reading for each of them tells: the buckets and their lock are for the others.
 type limiter struct {
 	off    bool
 	token  int64                 // ns until one token is back
@@ -34,6 +38,9 @@ type limiter struct {
 }
 
 type limiterShard struct {
+	// emptyUntil holds, for each set, until when one of its buckets holds less than a token.
+	emptyUntil [limiterSets]atomic.Int64
+
 	mu   sync.Mutex
 	sets [limiterSets][limiterWays]bucket
 	_    [56]byte // keeps two shards' locks off one cache line
@@ -95,19 +102,25 @@ func (l *limiter) refused(at time.Time, calling, called vn.Number) {
 	}
 }
 
-func (l *limiter) at(key uint64) (*limiterShard, *[limiterWays]bucket) {
-	s := &l.shards[key%limiterShards]
-	return s, &s.sets[key/limiterShards%limiterSets]
+func (l *limiter) at(key uint64) (s *limiterShard, set int) {
+	return &l.shards[key%limiterShards], int(key / limiterShards % limiterSets)
 }
+
+// again returns when a bucket that will be full at the instant full holds a token again.
+func (l *limiter) again(full int64) int64 { return full - l.window + l.token }
 
 // empty tells whether the key's bucket holds less than one token.
 func (l *limiter) empty(key uint64, now int64) bool {
-	s, set := l.at(key)
+	s, at := l.at(key)
+	if now >= s.emptyUntil[at].Load() {
+		return false
+	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	set := &s.sets[at]
 	for i := range set {
 		if set[i].key == key {
-			return set[i].full-now > l.window-l.token
+			return now < l.again(set[i].full)
 		}
 	}
 	return false
@@ -115,9 +128,10 @@ func (l *limiter) empty(key uint64, now int64) bool {
 
 // spend takes a token of the key's bucket; an empty one stays empty.
 func (l *limiter) spend(key uint64, now int64) {
-	s, set := l.at(key)
+	s, at := l.at(key)
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	set := &s.sets[at]
 	b := &set[0]
 	for i := range set {
 		if set[i].key == key {
@@ -132,4 +146,7 @@ func (l *limiter) spend(key uint64, now int64) {
 		*b = bucket{key: key}
 	}
 	b.full = min(max(b.full, now)+l.token, now+l.window)
+	if until := l.again(b.full); until > s.emptyUntil[at].Load() {
+		s.emptyUntil[at].Store(until)
+	}
 }
