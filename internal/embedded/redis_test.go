@@ -71,7 +71,7 @@ func TestRedisHasTheSettingsThatPromisesRestOn(t *testing.T) {
 	r := startRedis(t, embedded.RedisConfig{Dir: dir})
 	c := redisClient(t, r.URL())
 	for name, want := range map[string]string{
-		"appendonly": "yes", "appendfsync": "everysec", "maxmemory-policy": "noeviction", "slowlog-log-slower-than": "-1",
+		"appendonly": "yes", "appendfsync": "everysec", "maxmemory-policy": "noeviction", "slowlog-log-slower-than": "-1", "latency-tracking": "no",
 		"hash-max-listpack-value": "128", "protected-mode": "yes", "save": "", "bind": "127.0.0.1", "dir": filepath.Join(dir, "redis"),
 	} {
 		got, err := c.ConfigGet(t.Context(), name).Result()

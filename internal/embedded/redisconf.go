@@ -101,6 +101,7 @@ func redisConf(dir string, a redisAddr, password string) string {
 	set("save", `""`)
 	set("maxmemory-policy", "noeviction")
 	set("slowlog-log-slower-than", "-1")
+	set("latency-tracking", "no") // a histogram entry for every command
 	set("hash-max-listpack-value", "128")
 	set("shutdown-timeout", "0")
 	return b.String()
