@@ -62,6 +62,12 @@ func TestEveryScenarioRunsAndEveryAnswerIsRight(t *testing.T) {
 		require.NoError(t, err)
 		require.NotEmpty(t, text, name)
 	}
+
+	profile := filepath.Join(out, "router.pgo")
+	require.Zero(t, run([]string{"profile", profile, "--seconds", "1", "--orders", "500", "--callmask", callmask}))
+	text, err = os.ReadFile(profile)
+	require.NoError(t, err)
+	require.Equal(t, "\x1f\x8b", string(text[:2]), "a compressed profile")
 }
 
 func TestCommandLineMistakesAreNamed(t *testing.T) {

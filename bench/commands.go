@@ -21,8 +21,9 @@ import (
 
 // commands is the command line as kong reads it.
 type commands struct {
-	Run  runCmd  `cmd:"" help:"Measure, and write figures, tables and plots."`
-	List listCmd `cmd:"" help:"List the scenarios."`
+	Run     runCmd     `cmd:"" help:"Measure, and write figures, tables and plots."`
+	List    listCmd    `cmd:"" help:"List the scenarios."`
+	Profile profileCmd `cmd:"" help:"Write a CPU profile of a busy router."`
 
 	// The processes that the harness starts of itself.
 	Load loadCmd `cmd:"" hidden:""`
@@ -65,36 +66,67 @@ func (c *runCmd) Run(ctx context.Context) (err error) {
 	options := scenario.Options{
 		Rounds: c.Rounds, Seconds: c.Seconds, Orders: c.Orders, Conns: c.Conns, Full: c.Full, Short: c.Short, Soak: c.Soak, Seed: c.Seed, Peers: c.Peers, Versus: c.Versus,
 	}
-	if err := options.Check(); err != nil {
-		return err
-	}
 	chosen, err := scenario.Choose(c.Scenarios, c.Full)
 	if err != nil {
 		return err
 	}
-	self, err := os.Executable()
+	e, progress, end, err := prepare(ctx, options, c.Callmask)
 	if err != nil {
 		return err
 	}
-	progress := newProgress(os.Stderr)
-	progress.Doing("building callmask")
-	r, err := rig.New(ctx, self, c.Callmask)
-	if err != nil {
-		return err
-	}
-	defer func() { err = errors.Join(err, r.Close()) }()
-	generator, err := r.Load(ctx)
-	if err != nil {
-		return err
-	}
-	result := &report.Report{Machine: report.ThisMachine(ctx), Started: time.Now().UTC(), Command: os.Args, Short: c.Short}
-	e := &scenario.Env{Options: options, Rig: r, Load: generator, Report: result, Progress: progress}
+	defer func() { err = errors.Join(err, end()) }()
+	result := e.Report
 	err = e.RunAll(ctx, chosen)
 	progress.end()
 	if len(result.Samples) > 0 {
 		err = errors.Join(err, result.Write(c.Out), result.Print(os.Stdout))
 		fmt.Fprintln(os.Stderr, "written:", filepath.Join(c.Out, "*"))
 	}
+	return err
+}
+
+// prepare checks the options and starts what every measurement needs, until end is called.
+func prepare(ctx context.Context, options scenario.Options, callmask string) (e *scenario.Env, p *progress, end func() error, err error) {
+	if err := options.Check(); err != nil {
+		return nil, nil, nil, err
+	}
+	self, err := os.Executable()
+	if err != nil {
+		return nil, nil, nil, err
+	}
+	p = newProgress(os.Stderr)
+	p.Doing("building callmask")
+	r, err := rig.New(ctx, self, callmask)
+	if err != nil {
+		return nil, nil, nil, err
+	}
+	generator, err := r.Load(ctx)
+	if err != nil {
+		return nil, nil, nil, errors.Join(err, r.Close())
+	}
+	result := &report.Report{Machine: report.ThisMachine(ctx), Started: time.Now().UTC(), Command: os.Args, Short: options.Short}
+	return &scenario.Env{Options: options, Rig: r, Load: generator, Report: result, Progress: p}, p, r.Close, nil
+}
+
+type profileCmd struct {
+	File     string  `arg:"" help:"Where to write it, such as cmd/callmask/default.pgo."`
+	Seconds  float64 `default:"20" help:"How long to look."`
+	Orders   int     `default:"200000" help:"Active orders in Redis."`
+	Conns    int     `default:"64" help:"Connections."`
+	Callmask string  `type:"existingfile" help:"Binary to look at; without one it is built from this source."`
+}
+
+// Run runs the command.
+func (c *profileCmd) Run(ctx context.Context) (err error) {
+	e, progress, end, err := prepare(ctx, scenario.Options{
+		Rounds: 1, Seconds: c.Seconds, Orders: c.Orders, Conns: c.Conns, Soak: time.Second, Seed: 1,
+	}, c.Callmask)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, end()) }()
+	err = e.Profile(ctx, c.File)
+	progress.end()
 	return err
 }
 

@@ -8,6 +8,7 @@ const (
 	Recording = "callmask+recorder" // publishing calls.decided
 	Versus    = "callmask, other build"
 	Single    = "callmask, coalesce off" // a round trip to Redis for each call
+	OneProc   = "callmask, GOMAXPROCS=1" // one thread runs Go code
 )
 
 // Saturation is the point of the closed loop: as much as goes.
@@ -60,4 +61,6 @@ const (
 	SoakLast    = "last minute"
 	Scripts     = "script" // the variant that calls the scripts directly
 	ThroughNATS = "callmask all"
+	InMemory    = "callmask all, files in memory" // what the disk costs is left out
+	Sync        = "one fsync of a file, nothing else"
 )

@@ -30,8 +30,10 @@ type CallmaskOptions struct {
 	Pool []string
 	// Binary is the program to start instead of the one that the Rig has.
 	Binary string
-	// Flags are further flags of the command.
-	Flags []string
+	// Flags are further flags of the command, Env further environment.
+	Flags, Env []string
+	// DataDir is where role all keeps its files; empty: in the Rig's directory.
+	DataDir string
 }
 
 // Callmask starts the product and waits until it is ready.
@@ -51,12 +53,13 @@ func (r *Rig) Callmask(ctx context.Context, o CallmaskOptions) (*Callmask, error
 	env := []string{
 		"CALLMASK_CONFIG=" + config, "CALLMASK_HTTP_ADDR=" + addr[0], "CALLMASK_ADMIN_ADDR=" + addr[1],
 		"CALLMASK_KEYSET=" + r.Keyset, "CALLMASK_API_TOKEN=" + world.APIToken, "CALLMASK_LOG_LEVEL=warn", "CALLMASK_LOG_FORMAT=json",
-		"CALLMASK_DATA_DIR=" + filepath.Join(r.Dir, name), "CALLMASK_EMBEDDED_REDIS_ADDR=" + addr[2], "CALLMASK_EMBEDDED_NATS_ADDR=" + addr[3],
+		"CALLMASK_DATA_DIR=" + cmp.Or(o.DataDir, filepath.Join(r.Dir, name)), "CALLMASK_EMBEDDED_REDIS_ADDR=" + addr[2], "CALLMASK_EMBEDDED_NATS_ADDR=" + addr[3],
 		"CALLMASK_REDIS_URL=" + o.Redis, "CALLMASK_NATS_URL=" + o.NATS, "CALLMASK_RING_TIMEOUT=30s", "CALLMASK_MAX_CALL_DURATION=1h",
 	}
 	if o.NATS == "" && o.Role == "router" {
 		env = append(env, "CALLMASK_NATS_URL=nats://"+addr[3], "CALLMASK_RECORD_CALLS=false")
 	}
+	env = append(env, o.Env...)
 	child, err := r.starter.Start(ctx, proc.Spec{Name: name, Path: cmp.Or(o.Binary, r.callmask), Args: append([]string{o.Role}, o.Flags...), Env: env, Tree: o.Role == "all", Abrupt: o.Role != "all"})
 	if err != nil {
 		return nil, err

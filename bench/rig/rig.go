@@ -88,6 +88,17 @@ func (r *Rig) Close() error {
 	return errors.Join(errs...)
 }
 
+// MemoryDir makes a directory whose files are in memory, removed by Close. An error tells
+// that there is no such file system.
+func (r *Rig) MemoryDir() (string, error) {
+	dir, err := os.MkdirTemp("/dev/shm", "callmask-bench-")
+	if err != nil {
+		return "", fmt.Errorf("no files in memory: %w", err)
+	}
+	r.dirs = append(r.dirs, dir)
+	return dir, nil
+}
+
 func (r *Rig) name(kind string) string { return fmt.Sprintf("%s-%d", kind, r.names.Add(1)) }
 
 // FreeAddr returns a loopback address that nobody listened on a moment ago.
@@ -134,7 +145,7 @@ func (r *Rig) Redis(ctx context.Context, aof bool) (*Redis, error) {
 	}
 	child, err := r.starter.Start(ctx, proc.Spec{Name: name, Path: path, Abrupt: true, Args: []string{
 		"--port", port, "--bind", "127.0.0.1", "--dir", dir, "--save", "", "--appendonly", appendOnly,
-		"--appendfsync", "everysec", "--maxmemory-policy", "noeviction", "--slowlog-log-slower-than", "-1",
+		"--appendfsync", "everysec", "--maxmemory-policy", "noeviction", "--slowlog-log-slower-than", "-1", "--latency-tracking", "no",
 		"--hash-max-listpack-value", "128",
 	}})
 	if err != nil {

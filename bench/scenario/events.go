@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"os"
 	"sync"
 	"time"
 
@@ -32,6 +33,7 @@ const (
 
 // throughEvents is `callmask all` with servers of its own, and an app before it.
 type throughEvents struct {
+	variant string
 	product *rig.Callmask
 	conn    *nats.Conn
 	next    int // the next order's number
@@ -43,14 +45,15 @@ type throughEvents struct {
 	last    chan struct{} // closed when due is empty again
 }
 
-// startEvents starts it and imports enough numbers for all rounds.
-func (e *Env) startEvents(ctx context.Context) (*throughEvents, error) {
-	e.Progress.Doing("starting callmask all")
-	product, err := e.Rig.Callmask(ctx, rig.CallmaskOptions{Role: "all", Pool: []string{"max: 5000000"}})
+// startEvents starts it and imports enough numbers for all rounds. dir is where its
+// files are.
+func (e *Env) startEvents(ctx context.Context, variant, dir string) (*throughEvents, error) {
+	e.Progress.Doing("starting " + variant)
+	product, err := e.Rig.Callmask(ctx, rig.CallmaskOptions{Role: "all", Pool: []string{"max: 5000000"}, DataDir: dir})
 	if err != nil {
 		return nil, err
 	}
-	o := &throughEvents{product: product}
+	o := &throughEvents{variant: variant, product: product}
 	numbers := 2*int(orderRate*e.Seconds*float64(e.Rounds)) + 1000
 	for from := 0; from < numbers; from += numbersAtOnce {
 		if err := o.importNumbers(ctx, from, min(numbersAtOnce, numbers-from)); err != nil {
@@ -154,7 +157,7 @@ func (o *throughEvents) published(id string) {
 
 // measure publishes orders.assigned at the fixed rate and waits for each vn.assigned.
 func (o *throughEvents) measure(ctx context.Context, e *Env, round int) error {
-	k := report.Key{Scenario: "allocate", Variant: report.ThroughNATS, Point: report.Events}
+	k := report.Key{Scenario: "allocate", Variant: o.variant, Point: report.Events}
 	e.Progress.Doing(fmt.Sprintf("%s: %s, round %d", k.Scenario, k.Point, round+1))
 	defer e.Progress.Step()
 	n := max(1, int(orderRate*e.Seconds))
@@ -217,4 +220,33 @@ func (o *throughEvents) measure(ctx context.Context, e *Env, round int) error {
 		},
 	})
 	return nil
+}
+
+// syncs is how many times a file is written and synced to see what the disk takes.
+const syncs = 100
+
+// syncTime measures what every acknowledged message waits for: a few hundred bytes
+// appended to a file and brought to the disk.
+func (e *Env) syncTime(round int) error {
+	f, err := os.CreateTemp(e.Rig.Dir, "sync-*")
+	if err != nil {
+		return err
+	}
+	took, record := load.NewRecorder(), make([]byte, 300)
+	for range syncs {
+		start := time.Now()
+		if _, err = f.Write(record); err == nil {
+			err = f.Sync()
+		}
+		if err != nil {
+			return errors.Join(err, f.Close())
+		}
+		took.Record(time.Since(start))
+	}
+	l := took.Latency()
+	e.Report.Add(report.Sample{
+		Scenario: "allocate", Variant: report.Sync, Point: report.Events, Round: round,
+		Values: map[report.Metric]float64{report.P50: l.Percentile(50), report.P99: l.Percentile(99), report.MaxUS: l.Max},
+	})
+	return f.Close()
 }

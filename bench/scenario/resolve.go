@@ -122,7 +122,10 @@ func (e *Env) resolvers(ctx context.Context, l *loaded) ([]target, error) {
 	}
 	if err := errors.Join(
 		add(report.Recording, func() (target, error) { return e.recording(ctx, l) }),
-		add(report.Single, func() (target, error) { return e.single(ctx, l) }),
+		add(report.Single, func() (target, error) {
+			return e.other(ctx, l, rig.CallmaskOptions{Flags: []string{"--coalesce=false"}})
+		}),
+		add(report.OneProc, func() (target, error) { return e.other(ctx, l, rig.CallmaskOptions{Env: []string{"GOMAXPROCS=1"}}) }),
 		add("bare", func() (target, error) {
 			t, err := peer("bare")()
 			t.store, t.fixed = nil, true
@@ -146,9 +149,10 @@ func (e *Env) resolvers(ctx context.Context, l *loaded) ([]target, error) {
 	return targets, ctx.Err()
 }
 
-// single starts a router that asks Redis for each call alone.
-func (e *Env) single(ctx context.Context, l *loaded) (target, error) {
-	r, err := e.Rig.Callmask(ctx, rig.CallmaskOptions{Role: "router", Redis: l.redis.URL(), Flags: []string{"--coalesce=false"}})
+// other starts a router that differs in something.
+func (e *Env) other(ctx context.Context, l *loaded, o rig.CallmaskOptions) (target, error) {
+	o.Role, o.Redis = "router", l.redis.URL()
+	r, err := e.Rig.Callmask(ctx, o)
 	if err != nil {
 		return target{}, err
 	}

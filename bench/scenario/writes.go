@@ -175,12 +175,23 @@ func allocate(ctx context.Context, e *Env) error {
 		}
 		defer writers[i].redis.Stop()
 	}
-	e.Progress.More(4 * e.Rounds)
-	orders, err := e.startEvents(ctx)
+	memory, err := e.Rig.MemoryDir()
 	if err != nil {
-		return err
+		e.Report.Note("%s: %s is left out: %v", name, report.InMemory, err)
 	}
-	defer orders.stop()
+	var systems []*throughEvents
+	for variant, dir := range map[string]string{report.ThroughNATS: "", report.InMemory: memory} {
+		if variant == report.InMemory && dir == "" {
+			continue
+		}
+		s, err := e.startEvents(ctx, variant, dir)
+		if err != nil {
+			return err
+		}
+		defer s.stop()
+		systems = append(systems, s)
+	}
+	e.Progress.More((3 + len(systems)) * e.Rounds)
 	for round := range e.Rounds {
 		for i, w := range writers {
 			first := round * most
@@ -197,8 +208,13 @@ func allocate(ctx context.Context, e *Env) error {
 				return err
 			}
 		}
-		if err := orders.measure(ctx, e, round); err != nil {
+		if err := e.syncTime(round); err != nil {
 			return err
+		}
+		for _, s := range systems {
+			if err := s.measure(ctx, e, round); err != nil {
+				return err
+			}
 		}
 	}
 	return nil
