@@ -34,7 +34,7 @@ type commands struct {
 type runCmd struct {
 	Scenarios []string      `arg:"" optional:"" help:"Which scenarios; without any all that do not take long (see list)."`
 	Rounds    int           `default:"9" help:"Rounds; each measures everything once."`
-	Seconds   float64       `default:"0.7" help:"Length of one measurement."`
+	Seconds   float64       `default:"0.5" help:"Length of one measurement."`
 	Orders    int           `default:"200000" help:"Active orders in Redis."`
 	Conns     int           `default:"64" help:"Connections at saturation."`
 	Full      bool          `help:"Everything, also what takes long, and one million orders (about an hour)."`
