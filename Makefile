@@ -75,7 +75,7 @@ verify: ## generated files, go.mod and go.sum are up to date
 	.ci/verify
 
 .PHONY: bench
-bench: deps ## measure callmask against its peers, in about five minutes; goals and what was reached (ARGS=flags of `bench run`, OUT=dir)
+bench: deps ## measure callmask against its peers, in about six minutes; goals and what was reached (ARGS=flags of `bench run`, OUT=dir)
 	@go build -trimpath -o bin/bench ./bench && exec bin/bench run --out $(OUT) $(ARGS)
 
 .PHONY: bench-full
