@@ -116,12 +116,15 @@ func logLines(p *plot.Plot, lines []any) (*plot.Plot, error) {
 	return p, plotutil.AddLines(p, lines...)
 }
 
+// narrow breaks a variant's name into lines that fit below its bar.
+var narrow = strings.NewReplacer("callmask, ", "callmask\n", " ", "\n", "+", "\n+", "=", "\n= ")
+
 func (r *Report) plotBars(scenario string, m Metric, y string) (*plot.Plot, error) {
 	var names []string
 	var values plotter.Values
 	for _, variant := range r.Variants(scenario) {
 		if s := r.Stat(Key{scenario, variant, Saturation}, m); s.N > 0 {
-			names, values = append(names, strings.ReplaceAll(variant, "callmask, ", "callmask,\n")), append(values, s.Median)
+			names, values = append(names, narrow.Replace(variant)), append(values, s.Median)
 		}
 	}
 	if len(values) == 0 {
@@ -135,7 +138,7 @@ func (r *Report) plotBars(scenario string, m Metric, y string) (*plot.Plot, erro
 	bars.Color, bars.LineStyle.Width = plotutil.Color(2), 0
 	p.Add(bars)
 	p.NominalX(names...)
-	p.X.Tick.Label.Font.Size = vg.Points(8)
+	p.X.Tick.Label.Font.Size = vg.Points(6.5)
 	p.X.Min, p.X.Max = -0.6, float64(len(names))-0.4
 	p.Y.Min, p.Y.Max = 0, 1.05*slices.Max(values)
 	return p, nil
