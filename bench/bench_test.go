@@ -51,8 +51,11 @@ func TestEveryScenarioRunsAndEveryAnswerIsRight(t *testing.T) {
 	for _, name := range names {
 		require.NotEmpty(t, r.Points(name), name)
 	}
-	for _, variant := range []string{report.Callmask, report.Recording, "bare", "naive", "nethttp", "evalsha"} {
+	for _, variant := range []string{report.Callmask, report.Recording, report.OneProc, "bare", "naive", "nethttp", "evalsha"} {
 		require.Positive(t, r.Stat(report.Key{Scenario: "resolve", Variant: variant, Point: report.Saturation}, report.RPS).Median, variant)
+	}
+	for _, variant := range []string{report.ThroughNATS, report.Sync} {
+		require.Positive(t, r.Stat(report.Key{Scenario: "allocate", Variant: variant, Point: report.Events}, report.P50).Median, variant)
 	}
 	for _, note := range r.Notes {
 		require.Contains(t, note, "is left out", "only a missing Node.js or PostgreSQL may be noted")
@@ -63,7 +66,7 @@ func TestEveryScenarioRunsAndEveryAnswerIsRight(t *testing.T) {
 		require.NotEmpty(t, text, name)
 	}
 
-	profile := filepath.Join(out, "router.pgo")
+	profile := filepath.Join(out, "router.pprof")
 	require.Zero(t, run([]string{"profile", profile, "--seconds", "1", "--orders", "500", "--callmask", callmask}))
 	text, err = os.ReadFile(profile)
 	require.NoError(t, err)

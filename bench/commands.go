@@ -70,11 +70,11 @@ func (c *runCmd) Run(ctx context.Context) (err error) {
 	if err != nil {
 		return err
 	}
-	e, progress, end, err := prepare(ctx, options, c.Callmask)
+	e, progress, err := prepare(ctx, options, c.Callmask)
 	if err != nil {
 		return err
 	}
-	defer func() { err = errors.Join(err, end()) }()
+	defer func() { err = errors.Join(err, e.Rig.Close()) }()
 	result := e.Report
 	err = e.RunAll(ctx, chosen)
 	progress.end()
@@ -85,46 +85,53 @@ func (c *runCmd) Run(ctx context.Context) (err error) {
 	return err
 }
 
-// prepare checks the options and starts what every measurement needs, until end is called.
-func prepare(ctx context.Context, options scenario.Options, callmask string) (e *scenario.Env, p *progress, end func() error, err error) {
+// prepare checks the options and starts what every measurement needs; the caller closes the Rig.
+func prepare(ctx context.Context, options scenario.Options, callmask string) (*scenario.Env, *progress, error) {
 	if err := options.Check(); err != nil {
-		return nil, nil, nil, err
+		return nil, nil, err
 	}
 	self, err := os.Executable()
 	if err != nil {
-		return nil, nil, nil, err
+		return nil, nil, err
 	}
-	p = newProgress(os.Stderr)
+	p := newProgress(os.Stderr)
 	p.Doing("building callmask")
 	r, err := rig.New(ctx, self, callmask)
 	if err != nil {
-		return nil, nil, nil, err
+		return nil, nil, err
 	}
 	generator, err := r.Load(ctx)
 	if err != nil {
-		return nil, nil, nil, errors.Join(err, r.Close())
+		return nil, nil, errors.Join(err, r.Close())
 	}
 	result := &report.Report{Machine: report.ThisMachine(ctx), Started: time.Now().UTC(), Command: os.Args, Short: options.Short}
-	return &scenario.Env{Options: options, Rig: r, Load: generator, Report: result, Progress: p}, p, r.Close, nil
+	return &scenario.Env{Options: options, Rig: r, Load: generator, Report: result, Progress: p}, p, nil
 }
 
 type profileCmd struct {
-	File     string  `arg:"" help:"Where to write it, such as cmd/callmask/default.pgo."`
+	File     string  `arg:"" help:"Where to write it, such as router.pprof."`
 	Seconds  float64 `default:"20" help:"How long to look."`
 	Orders   int     `default:"200000" help:"Active orders in Redis."`
 	Conns    int     `default:"64" help:"Connections."`
 	Callmask string  `type:"existingfile" help:"Binary to look at; without one it is built from this source."`
 }
 
+// Help implements kong.HelpProvider.
+func (profileCmd) Help() string {
+	return `Examples:
+  bench profile router.pprof && go tool pprof -top router.pprof
+  bench profile router.pprof --callmask ./bin/callmask --seconds 60`
+}
+
 // Run runs the command.
 func (c *profileCmd) Run(ctx context.Context) (err error) {
-	e, progress, end, err := prepare(ctx, scenario.Options{
+	e, progress, err := prepare(ctx, scenario.Options{
 		Rounds: 1, Seconds: c.Seconds, Orders: c.Orders, Conns: c.Conns, Soak: time.Second, Seed: 1,
 	}, c.Callmask)
 	if err != nil {
 		return err
 	}
-	defer func() { err = errors.Join(err, end()) }()
+	defer func() { err = errors.Join(err, e.Rig.Close()) }()
 	err = e.Profile(ctx, c.File)
 	progress.end()
 	return err

@@ -79,7 +79,6 @@ func Goals() []Goal {
 		Goal{"allocate, 16 callers, with AOF", 14_000, false, "/s", stat(script(WithAOF), RPS)},
 		Goal{"allocate: Redis CPU, pool of 1M ÷ of 45k", 1.2, true, "×", ratio(size(1_000_000), size(45_000), StoreCPU)},
 		Goal{"orders.assigned → vn.assigned at 500/s, p50", 5000, true, "µs", stat(at("allocate", ThroughNATS, Events), P50)},
-		Goal{"the same with its files in memory", 5000, true, "µs", stat(at("allocate", InMemory, Events), P50)},
 		Goal{"resolve p50 at 2000/s beside 1000 allocate+release/s ÷ alone", 1.3, true, "×", beside(2000)},
 		Goal{"the same at 8000/s", 1.3, true, "×", beside(8000)},
 		Goal{"overload at 3× capacity: answered ÷ capacity", 0.9, false, "×", func(r *Report) Stat {

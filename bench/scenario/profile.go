@@ -20,9 +20,11 @@ import (
 // profileMiss is the part of the calls that strangers make while a profile is taken.
 const profileMiss = 0.05
 
+// profileGrace is how long the profile may take beyond its length.
+const profileGrace = 30 * time.Second
+
 // Profile writes a CPU profile of a router at saturation to the file path: signed calls,
-// a few of strangers, the recorder on. It is what the compiler is given to arrange the
-// code by, and what `go tool pprof` shows.
+// a few of strangers, the recorder on. `go tool pprof` shows it.
 func (e *Env) Profile(ctx context.Context, path string) error {
 	l, err := e.load(ctx, e.Orders, 0, false)
 	if err != nil {
@@ -66,6 +68,8 @@ func (e *Env) Profile(ctx context.Context, path string) error {
 // cpuProfile asks a process of callmask for a CPU profile of the given length.
 func cpuProfile(ctx context.Context, admin string, length time.Duration) ([]byte, error) {
 	seconds := max(1, int(length.Seconds()))
+	ctx, cancel := context.WithTimeout(ctx, time.Duration(seconds)*time.Second+profileGrace)
+	defer cancel()
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, fmt.Sprintf("http://%s/debug/pprof/profile?seconds=%d", admin, seconds), nil)
 	if err != nil {
 		return nil, err

@@ -175,21 +175,19 @@ func allocate(ctx context.Context, e *Env) error {
 		}
 		defer writers[i].redis.Stop()
 	}
-	memory, err := e.Rig.MemoryDir()
-	if err != nil {
+	variants, dirs := []string{report.ThroughNATS}, []string{""}
+	if memory, err := e.Rig.MemoryDir(); err == nil {
+		variants, dirs = append(variants, report.InMemory), append(dirs, memory)
+	} else {
 		e.Report.Note("%s: %s is left out: %v", name, report.InMemory, err)
 	}
-	var systems []*throughEvents
-	for variant, dir := range map[string]string{report.ThroughNATS: "", report.InMemory: memory} {
-		if variant == report.InMemory && dir == "" {
-			continue
-		}
-		s, err := e.startEvents(ctx, variant, dir)
-		if err != nil {
+	systems := make([]*throughEvents, len(variants))
+	for i, variant := range variants {
+		var err error
+		if systems[i], err = e.startEvents(ctx, variant, dirs[i]); err != nil {
 			return err
 		}
-		defer s.stop()
-		systems = append(systems, s)
+		defer systems[i].stop()
 	}
 	e.Progress.More((3 + len(systems)) * e.Rounds)
 	for round := range e.Rounds {
