@@ -48,6 +48,7 @@ type storm struct {
 	orders map[string]*tracked
 	list   []*tracked // all of them, in their order
 	wrong  []string   // what must never happen
+	later  []onward   // calls put through by an order not announced yet
 
 	over context.Context // ends with the storm
 	stop context.CancelFunc
@@ -269,22 +270,36 @@ func (s *storm) judge(o *tracked, got answer, from, to string) {
 	defer s.mu.Unlock()
 	// A call may wait for seconds while callmask starts anew. Meanwhile its order may
 	// end, and then it may be refused, or the VN serve the same caller in a later order.
-	if o.ending && (r.Action != "connect" || s.orders[r.OrderID].connects(o.numbers[from], o.vns[to], &r)) {
+	if o.ending && r.Action != "connect" {
 		return
+	}
+	if other := s.orders[r.OrderID]; o.ending && other != nil {
+		call := onward{other, o.numbers[from], o.vns[to], r}
+		if other.vns == nil {
+			s.later = append(s.later, call) // judged once it is announced
+			return
+		}
+		if call.right() {
+			return
+		}
 	}
 	s.wrong = append(s.wrong, fmt.Sprintf("order %s (ending: %t), %s calls %s: status %d, %s %s of order %q (destination right: %t, caller id right: %t)",
 		o.id, o.ending, from, to, got.status, r.Action, r.Reason, r.OrderID, r.Destination == want.Destination, r.CallerID == want.CallerID))
 }
 
-// connects tells whether r is how the order's VN called serves the party calling. What
-// the order's VNs are may not have been heard yet.
-func (o *tracked) connects(calling, called string, r *resolved) bool {
-	if o == nil {
-		return false
-	}
+// onward is a call of an ended order's VN that a later order put through.
+type onward struct {
+	order           *tracked
+	calling, called string
+	got             resolved
+}
+
+// right tells whether the later order connects that caller and that VN in this way.
+func (c *onward) right() bool {
+	o := c.order
 	for from, to := range map[string]string{"customer": "agent", "agent": "customer"} {
-		if o.numbers[from] == calling && o.numbers[to] == r.Destination {
-			return o.vns == nil || o.vns[to] == called && o.vns[from] == r.CallerID
+		if o.numbers[from] == c.calling && o.vns[to] == c.called {
+			return c.got.Destination == o.numbers[to] && c.got.CallerID == o.vns[from]
 		}
 	}
 	return false
@@ -338,6 +353,11 @@ func (s *storm) requireHealed(t *testing.T, limit time.Duration) {
 		return len(s.living(func(o *tracked) bool { return o.stored && !o.ending && o.vns == nil })) == 0
 	})
 	s.mu.Lock()
+	for _, call := range s.later {
+		if call.order.vns != nil && !call.right() {
+			s.wrong = append(s.wrong, "order "+call.order.id+" put a call through that is not its own")
+		}
+	}
 	ended := s.living(func(o *tracked) bool { return o.ended })
 	unclear := s.living(func(o *tracked) bool { return !o.stored || o.ending && !o.ended })
 	s.mu.Unlock()
