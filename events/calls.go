@@ -51,11 +51,15 @@ type callWriter struct {
 	msg   nats.Msg
 }
 
-// callBatch holds calls, and in text what their slices point to.
+// callBatch holds calls, in text what their slices point to, and the rarer events
+// about them.
 type callBatch struct {
 	calls []Decision
 	text  []byte
+	notes []note
 }
+
+func (q *callBatch) len() int { return len(q.calls) + len(q.notes) }
 
 func (q *callBatch) add(d *Decision) {
 	at, end := len(q.text), len(q.text)+len(d.CallID)
@@ -65,7 +69,10 @@ func (q *callBatch) add(d *Decision) {
 	q.calls = append(q.calls, c)
 }
 
-func (q *callBatch) reset() { q.calls, q.text = q.calls[:0], q.text[:0] }
+func (q *callBatch) reset() {
+	clear(q.notes)
+	q.calls, q.text, q.notes = q.calls[:0], q.text[:0], q.notes[:0]
+}
 
 const (
 	// callsInFlight is how many acknowledgements may be outstanding.
@@ -78,7 +85,7 @@ const (
 func newCallWriter(b *Bus) (*callWriter, error) {
 	w := &callWriter{
 		bus: b, wake: make(chan struct{}, 1), stop: make(chan struct{}), done: make(chan struct{}),
-		msg: nats.Msg{Subject: SubjectDecided, Header: nats.Header{}},
+		msg: nats.Msg{Header: nats.Header{}},
 	}
 	var err error
 	w.js, err = jetstream.New(b.nc, jetstream.WithPublishAsyncMaxPending(callsInFlight),
@@ -103,14 +110,31 @@ func newCallWriter(b *Bus) (*callWriter, error) {
 func (b *Bus) Decided(d *Decision) {
 	w := b.calls
 	w.mu.Lock()
-	n := len(w.waiting.calls)
+	n := w.waiting.len()
 	if n < b.cfg.CallsQueue {
 		w.waiting.add(d)
 	}
 	w.mu.Unlock()
+	w.queued(n)
+}
+
+// enqueue is Decided for the rarer events.
+func (w *callWriter) enqueue(add func(*callBatch)) {
+	w.mu.Lock()
+	n := w.waiting.len()
+	if n < w.bus.cfg.CallsQueue {
+		add(&w.waiting)
+	}
+	w.mu.Unlock()
+	w.queued(n)
+}
+
+// queued wakes the writer for the first event, and counts one that found n, too many,
+// waiting.
+func (w *callWriter) queued(n int) {
 	switch n {
-	case b.cfg.CallsQueue:
-		b.metrics.callsDropped.Inc()
+	case w.bus.cfg.CallsQueue:
+		w.bus.metrics.callsDropped.Inc()
 	case 0:
 		select {
 		case w.wake <- struct{}{}:
@@ -150,12 +174,29 @@ func (w *callWriter) publishAll(ctx context.Context) {
 	w.mu.Unlock()
 	defer w.taken.reset()
 	for i := range w.taken.calls {
-		if ctx.Err() != nil || !w.bus.nc.IsConnected() {
-			w.bus.metrics.callsDropped.Add(float64(len(w.taken.calls) - i))
+		if !w.may(ctx, w.taken.len()-i) {
 			return
 		}
-		w.publish(&w.taken.calls[i])
+		call := &w.taken.calls[i]
+		w.data = call.appendJSON(w.data[:0])
+		w.publish(SubjectDecided, call.messageID(), w.data)
 	}
+	for i, n := range w.taken.notes {
+		if !w.may(ctx, len(w.taken.notes)-i) {
+			return
+		}
+		w.publish(n.subject, n.id, n.data)
+	}
+}
+
+// may tells whether publishing can go on; where it cannot, what is left is dropped and
+// counted.
+func (w *callWriter) may(ctx context.Context, left int) bool {
+	if ctx.Err() == nil && w.bus.nc.IsConnected() {
+		return true
+	}
+	w.bus.metrics.callsDropped.Add(float64(left))
+	return false
 }
 
 // connected waits until there is a connection, or until stop is closed.
@@ -177,16 +218,15 @@ func (w *callWriter) connected(stop <-chan struct{}) bool {
 	}
 }
 
-func (w *callWriter) publish(call *Decision) {
-	id := call.messageID()
-	w.data = call.appendJSON(w.data[:0])
+// publish sends one event. data is copied.
+func (w *callWriter) publish(subject, id string, data []byte) {
 	w.sent++
 	var err error
 	if w.sent%ackEvery == 1 {
-		_, err = w.js.PublishAsync(SubjectDecided, slices.Clone(w.data), jetstream.WithMsgID(id))
+		_, err = w.js.PublishAsync(subject, slices.Clone(data), jetstream.WithMsgID(id))
 	} else {
-		w.msg.Header[jetstream.MsgIDHeader] = []string{id}
-		w.msg.Data = w.data // copied into the connection's buffer
+		w.msg.Subject, w.msg.Header[jetstream.MsgIDHeader] = subject, []string{id}
+		w.msg.Data = data // copied into the connection's buffer
 		err = w.bus.nc.PublishMsg(&w.msg)
 	}
 	if err != nil {

@@ -133,7 +133,7 @@ func (b *Bus) LedgerLastSeq(ctx context.Context) (uint64, error) {
 // Records calls each with the last record of every VN and its sequence, oldest
 // first, until each returns an error or all were read.
 func (b *Bus) Records(ctx context.Context, each func(rec Record, seq uint64) error) error {
-	return b.readAll(ctx, streamLedger, subjectLedgerVN+"*", func(m jetstream.Msg, seq uint64) error {
+	return b.readAll(ctx, streamLedger, subjectLedgerVN+"*", time.Time{}, func(m jetstream.Msg, seq uint64) error {
 		var rec Record
 		if err := json.Unmarshal(m.Data(), &rec); err != nil {
 			return fmt.Errorf("ledger record %d cannot be read: %w", seq, err)
@@ -167,7 +167,7 @@ func (b *Bus) storeIntent(ctx context.Context, in PurchaseIntent, kind string) e
 // OpenIntents returns the intents that were not closed, oldest first.
 func (b *Bus) OpenIntents(ctx context.Context) ([]PurchaseIntent, error) {
 	var open []PurchaseIntent
-	err := b.readAll(ctx, streamLedger, subjectLedgerIntent+"*", func(m jetstream.Msg, seq uint64) error {
+	err := b.readAll(ctx, streamLedger, subjectLedgerIntent+"*", time.Time{}, func(m jetstream.Msg, seq uint64) error {
 		var in PurchaseIntent
 		if err := json.Unmarshal(m.Data(), &in); err != nil {
 			return fmt.Errorf("purchase intent %d cannot be read: %w", seq, err)
@@ -178,53 +178,4 @@ func (b *Bus) OpenIntents(ctx context.Context) ([]PurchaseIntent, error) {
 		return nil
 	})
 	return open, err
-}
-
-// readAll reads what a stream holds under a subject at this moment. Each fetch has
-// its own deadline, so that a long ledger may take as long as ctx allows.
-func (b *Bus) readAll(ctx context.Context, stream, subject string, each func(jetstream.Msg, uint64) error) error {
-	const doing = "reading the ledger"
-	create, cancel := b.deadline(ctx)
-	defer cancel()
-	cons, err := b.js.CreateConsumer(create, stream, jetstream.ConsumerConfig{
-		FilterSubject: subject, DeliverPolicy: jetstream.DeliverAllPolicy, AckPolicy: jetstream.AckNonePolicy,
-		MemoryStorage: true, Replicas: 1, InactiveThreshold: time.Minute,
-	})
-	if err != nil {
-		return failed(doing, err)
-	}
-	name := cons.CachedInfo().Name
-	defer func() {
-		drop, cancel := b.deadline(context.WithoutCancel(ctx))
-		defer cancel()
-		if err := b.js.DeleteConsumer(drop, stream, name); err != nil {
-			b.log.Debug().Err(err).Msg("a reader of the ledger was left to time out")
-		}
-	}()
-	for left := cons.CachedInfo().NumPending; left > 0; {
-		fetch, cancel := b.deadline(ctx)
-		batch, err := cons.Fetch(int(min(left, 500)), jetstream.FetchContext(fetch))
-		if err != nil {
-			cancel()
-			return failed(doing, err)
-		}
-		got := uint64(0)
-		for m := range batch.Messages() {
-			meta, err := m.Metadata()
-			if err == nil {
-				got++
-				left = meta.NumPending
-				err = each(m, meta.Sequence.Stream)
-			}
-			if err != nil {
-				cancel()
-				return err
-			}
-		}
-		cancel()
-		if err := batch.Error(); err != nil && got == 0 {
-			return failed(doing, err)
-		}
-	}
-	return nil
 }

@@ -25,7 +25,7 @@ func newMetrics(reg prometheus.Registerer) (*metrics, error) {
 	m := &metrics{
 		connected: prometheus.NewGauge(prometheus.GaugeOpts(opts("connected", "1 while connected to NATS."))),
 		callsDropped: prometheus.NewCounter(prometheus.CounterOpts(opts("calls_dropped_total",
-			"Calls whose event was not stored: the queue was full, or NATS did not take it in time."))),
+			"Events of calls that were not stored: the queue was full, or NATS did not take it in time."))),
 		handled: counter("handled_total", "Messages handled, by consumer and by what became of them.",
 			"consumer", "result"),
 		deadLetters: counter("dead_letters_total", "Messages that became dead letters.", "consumer"),

@@ -13,6 +13,8 @@ const (
 	SubjectFailed   = "vn.failed"
 	SubjectPoolLow  = "pools.low"
 	SubjectDecided  = "calls.decided"
+	SubjectStatus   = "calls.status"
+	SubjectMessage  = "calls.message"
 
 	subjectLedgerVN     = "ledger.vn."
 	subjectLedgerIntent = "ledger.intent."

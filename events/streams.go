@@ -49,7 +49,7 @@ func (b *Bus) streams() []jetstream.StreamConfig {
 		},
 		{
 			Name: streamCalls, Subjects: []string{"calls.>"}, MaxAge: 30 * day,
-			Description: "callmask: decided calls",
+			Description: "callmask: calls and messages, and what became of them",
 		},
 		{
 			Name: streamPools, Subjects: []string{"pools.>"}, MaxAge: day,

@@ -29,7 +29,9 @@ func (cheapCodec) AppendAnswer(dst []byte, _ *vn.Call, d *vn.Decision) (body []b
 
 type ignore struct{}
 
-func (ignore) Record(string, *vn.Call, *vn.Decision, time.Duration) {}
+func (ignore) Record(string, *vn.Call, *vn.Decision, time.Duration)  {}
+func (ignore) Message(string, *vn.Message, *vn.Decision, vn.Verdict) {}
+func (ignore) Progress(string, *vn.Progress)                         {}
 
 // handler makes a router's handler and a request to it.
 func handler(tb testing.TB, lookup func(context.Context, vn.Number, vn.Number, *vn.Decision) (byte, error), codec Codec, path string) (*Router, *fasthttp.RequestCtx) {

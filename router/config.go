@@ -53,6 +53,8 @@ type Config struct {
 	// refused in a minute before the next are refused unseen (token bucket).
 	// Negative switches the limit off.
 	RefusalsPerMinute int
+	// RedactNumbers takes what could be a telephone number out of relayed messages.
+	RedactNumbers bool
 
 	// Carriers are served below /v1/carriers/{name}. Names are unique.
 	Carriers []Carrier

@@ -43,13 +43,12 @@ func (r *Router) handle(ctx *fasthttp.RequestCtx) {
 		r.serveResolve(ctx, s, start)
 		return
 	}
-	if c, verb, secret := r.carrierOf(path); c != nil {
-		if string(verb) == "voice" {
-			r.serveVoice(ctx, c, secret, s, start)
-			return
-		}
+	c, verb, secret := r.carrierOf(path)
+	if c == nil {
+		r.turnAway(ctx, notFound)
+		return
 	}
-	r.turnAway(ctx, notFound)
+	r.serveCarrier(ctx, c, verb, secret, s, start)
 }
 
 // twoLengths tells whether the headers hold both a Content-Length and a
@@ -100,22 +99,21 @@ func (r *Router) done(ctx *fasthttp.RequestCtx, s *state) {
 	ctx.SetStatusCode(fasthttp.StatusInternalServerError)
 }
 
-// serveVoice answers a carrier's webhook.
-func (r *Router) serveVoice(ctx *fasthttp.RequestCtx, c *carrier, secret []byte, s *state, start time.Time) {
-	if !ctx.IsPost() && !ctx.IsGet() {
+// serveCarrier answers a carrier's webhook.
+func (r *Router) serveCarrier(ctx *fasthttp.RequestCtx, c *carrier, verb, secret []byte, s *state, start time.Time) {
+	voice, sms, status := string(verb) == "voice", string(verb) == "sms", string(verb) == "status"
+	switch {
+	case !voice && !sms && !status:
+		r.turnAway(ctx, notFound)
+	case !ctx.IsPost() && !ctx.IsGet():
 		r.turnAway(ctx, methodNotAllowed)
 		ctx.Response.Header.Set(fasthttp.HeaderAllow, "GET, POST")
-		return
-	}
-	err := c.Codec.Decode(ctx, secret, &s.call)
-	switch {
-	case err == nil:
+	case sms:
+		r.serveMessage(ctx, c, secret, s, start)
+	case status:
+		r.serveProgress(ctx, c, secret, s)
+	case r.authentic(ctx, c, c.Codec.Decode(ctx, secret, &s.call)):
 		r.decide(ctx, c, s, start)
-	case errors.Is(err, vn.ErrForbidden):
-		c.forbidden.Inc()
-		ctx.SetStatusCode(fasthttp.StatusForbidden)
-	default:
-		r.refuseMalformed(ctx, c, err)
 	}
 }
 
@@ -148,18 +146,37 @@ func (r *Router) serveResolve(ctx *fasthttp.RequestCtx, s *state, start time.Tim
 func (r *Router) decide(ctx *fasthttp.RequestCtx, c *carrier, s *state, start time.Time) {
 	r.resolve(c, s, start)
 	body, contentType, status := c.Codec.AppendAnswer(s.answer[:0], &s.call, &s.decision)
-	ctx.SetStatusCode(status)
-	ctx.Response.Header.SetContentType(contentType)
-	ctx.Response.Header.SetCanonical(cacheControl, noStore)
-	// The response takes the buffer, for it is sent after this returns, and gives its
-	// own one for the next answer.
-	s.answer = ctx.Response.SwapBody(body)
+	respond(ctx, s, body, contentType, status)
 	took := time.Since(start)
 	c.decisions[s.decision.Reason].Inc()
 	r.metrics.duration.Observe(took.Seconds())
 	if r.recorder != nil {
 		r.recorder.Record(c.Name, &s.call, &s.decision, took)
 	}
+}
+
+// authentic writes the answer to a request that a codec refused to read.
+func (r *Router) authentic(ctx *fasthttp.RequestCtx, c *carrier, err error) bool {
+	switch {
+	case err == nil:
+		return true
+	case errors.Is(err, vn.ErrForbidden):
+		c.forbidden.Inc()
+		ctx.SetStatusCode(fasthttp.StatusForbidden)
+	default:
+		r.refuseMalformed(ctx, c, err)
+	}
+	return false
+}
+
+// respond writes a codec's answer, which was appended to s.answer[:0]. The response
+// takes the buffer, for it is sent after the handler returns, and gives its own one
+// for the next answer.
+func respond(ctx *fasthttp.RequestCtx, s *state, body []byte, contentType string, status int) {
+	ctx.SetStatusCode(status)
+	ctx.Response.Header.SetContentType(contentType)
+	ctx.Response.Header.SetCanonical(cacheControl, noStore)
+	s.answer = ctx.Response.SwapBody(body)
 }
 
 // refuseMalformed answers an authenticated request that cannot be read.

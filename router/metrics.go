@@ -10,6 +10,8 @@ import (
 // that the hot path looks nothing up.
 type metrics struct {
 	decisions *prometheus.CounterVec
+	messages  *prometheus.CounterVec
+	progress  *prometheus.CounterVec
 	forbidden *prometheus.CounterVec
 	malformed *prometheus.CounterVec
 
@@ -44,6 +46,8 @@ func newMetrics(reg prometheus.Registerer, r *Router) (*metrics, error) {
 	away := vec("requests_turned_away_total", "Requests answered with an HTTP error before any carrier was asked.", "cause")
 	m := &metrics{
 		decisions: vec("decisions_total", "Decided calls by carrier and reason.", "carrier", "reason"),
+		messages:  vec("messages_total", "Text messages by carrier and what became of them.", "carrier", "verdict"),
+		progress:  vec("call_progress_total", "What carriers told of calls, by leg and status.", "carrier", "leg", "status"),
 		forbidden: vec("forbidden_total", "Requests of a carrier with a wrong or missing signature or secret.", "carrier"),
 		malformed: vec("malformed_total", "Authenticated requests with a field that is missing or wrong.", "carrier"),
 		duration: prometheus.NewHistogram(prometheus.HistogramOpts{
@@ -81,6 +85,18 @@ func (m *metrics) bind(c Carrier) *carrier {
 	}
 	for reason := range vn.Reason(vn.Reasons) {
 		b.decisions[reason] = m.decisions.WithLabelValues(c.Name, reason.String())
+	}
+	if _, ok := c.Codec.(MessageCodec); ok {
+		for v := range vn.Verdict(vn.Verdicts) {
+			b.messages[v] = m.messages.WithLabelValues(c.Name, v.String())
+		}
+	}
+	if _, ok := c.Codec.(ProgressCodec); ok {
+		for leg := range vn.Leg(vn.Legs) {
+			for status := range vn.LegStatus(vn.LegStatuses) {
+				b.progress[leg][status] = m.progress.WithLabelValues(c.Name, leg.String(), status.String())
+			}
+		}
 	}
 	return b
 }

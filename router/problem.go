@@ -72,11 +72,12 @@ const (
 	headerTooLarge
 	timedOut
 	malformed
+	notSupported
 	turnedAways = iota
 )
 
 var turnedAwayNames = [turnedAways]string{
-	"not_found", "method_not_allowed", "body_too_large", "header_too_large", "timeout", "malformed",
+	"not_found", "method_not_allowed", "body_too_large", "header_too_large", "timeout", "malformed", "not_supported",
 }
 
 func (t turnedAway) String() string { return turnedAwayNames[t] }
@@ -97,4 +98,6 @@ var turnedAwayProblems = [turnedAways]problem{
 		"the request did not arrive in time"),
 	malformed: newProblem(fasthttp.StatusBadRequest, "malformed",
 		"the request is not HTTP as this server understands it"),
+	notSupported: newProblem(fasthttp.StatusNotImplemented, "not_supported",
+		"callmask does not take this from a carrier of this kind; docs/carriers.md tells what each can do"),
 }

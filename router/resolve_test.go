@@ -147,6 +147,9 @@ func (f recorderFunc) Record(carrier string, call *vn.Call, d *vn.Decision, took
 	f(r)
 }
 
+func (recorderFunc) Message(string, *vn.Message, *vn.Decision, vn.Verdict) {}
+func (recorderFunc) Progress(string, *vn.Progress)                         {}
+
 func TestRecorderIsToldOfEveryDecision(t *testing.T) {
 	t.Parallel()
 	got := make(chan recorded, 8)

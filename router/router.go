@@ -51,11 +51,13 @@ type Lookup interface {
 	Lookup(ctx context.Context, called, calling vn.Number, d *vn.Decision) (carrier byte, err error)
 }
 
-// Recorder is told of every decision once its answer is built. It must copy what
-// it keeps, since call and d are used again, and must never block: the caller is
-// waiting.
+// Recorder is told of everything that was answered, once the answer is built. It must
+// copy what it keeps, since what it is given is used again, and must never block: the
+// caller is waiting.
 type Recorder interface {
 	Record(carrier string, call *vn.Call, d *vn.Decision, took time.Duration)
+	Message(carrier string, m *vn.Message, d *vn.Decision, v vn.Verdict)
+	Progress(carrier string, p *vn.Progress)
 }
 
 // Router serves the carriers. It is made by New and serves once.
@@ -86,6 +88,8 @@ type carrier struct {
 	Carrier
 
 	decisions [vn.Reasons]prometheus.Counter
+	messages  [vn.Verdicts]prometheus.Counter
+	progress  [vn.Legs][vn.LegStatuses]prometheus.Counter
 	forbidden prometheus.Counter
 	malformed prometheus.Counter
 }

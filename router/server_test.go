@@ -41,15 +41,18 @@ func TestPathsAndMethods(t *testing.T) {
 			"/", "/v1", "/v1/", "/v1/carriers", "/v1/carriers/", "/v1/carriers/tel", "/v1/carriers/tel/",
 			"/v1/carriers/nobody/voice", "/v1/carriers//voice", "/v1/carriers/tel/voice/", "/v1/carriers/tel/voice//",
 			"/v1/carriers/tel/voice/" + testToken + "/", "/v1/carriers/tel/voice/" + testToken + "/x",
-			"/v1/carriers/tel/sms", "/v1/carriers/tel/status", "/v1/carriers/tel/Voice", "/v1/carriers/TEL/voice",
+			"/v1/carriers/tel/mms", "/v1/carriers/tel/Voice", "/v1/carriers/TEL/voice",
 			"/v1//carriers/tel/voice", "/v1/carriers/./tel/voice", "/v1/x/../carriers/tel/voice", "/v1/carriers/te%6c/voice",
 			"/v1/resolve/", "/V1/resolve", "/metrics", "/debug/pprof/", "/livez",
 		} {
 			f(method, path+"?"+voiceTail, 404, "")
 		}
+		f(method, "/v1/carriers/tel/sms", 501, "") // testCodec takes calls only
+		f(method, "/v1/carriers/tel/status", 501, "")
 	}
 	for _, method := range []string{http.MethodPut, http.MethodDelete, http.MethodPatch, http.MethodHead, http.MethodOptions, "BREW"} {
 		f(method, "/v1/carriers/tel/voice?"+voiceTail, 405, "GET, POST")
+		f(method, "/v1/carriers/tel/sms", 405, "GET, POST")
 		f(method, "/v1/resolve?"+voiceTail, 405, "GET")
 		f(method, "/v1/carriers/nobody/voice", 404, "")
 	}

@@ -14,8 +14,11 @@ import (
 // nothing. It belongs to one request at a time.
 type state struct {
 	call     vn.Call
+	message  vn.Message
+	progress vn.Progress
 	decision vn.Decision
 	answer   []byte
+	text     []byte // a message's, redacted
 	budget   *budget
 }
 
@@ -29,7 +32,7 @@ func newState() *state {
 
 // reset forgets the request; nothing in a pooled state points into one.
 func (s *state) reset() {
-	s.call = vn.Call{}
+	s.call, s.message, s.progress = vn.Call{}, vn.Message{}, vn.Progress{}
 	s.decision = vn.Decision{OrderID: s.decision.OrderID[:0]}
 	s.answer = s.answer[:0]
 }

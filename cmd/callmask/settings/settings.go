@@ -217,6 +217,15 @@ func (s *Settings) RedisAddress() string {
 	return u.String()
 }
 
+// NATSAddress returns the URL and token of the NATS that a command which starts nothing
+// talks to: nats_url, or the address of the one that `all` runs on this machine.
+func (s *Settings) NATSAddress() (address, token string) {
+	if s.NATSURL != "" {
+		return s.NATSURL, s.NATSToken
+	}
+	return "nats://" + s.EmbeddedNATSAddr, s.EmbeddedNATSToken
+}
+
 func checkEmbedded(v *values, addrKey, addr, secretKey, secret string) error {
 	if isLoopback(addr) || secret != "" {
 		return nil

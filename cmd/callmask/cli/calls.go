@@ -1,0 +1,106 @@
+package cli
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/signal"
+	"syscall"
+	"text/tabwriter"
+	"time"
+
+	"github.com/callmask/callmask/cmd/callmask/settings"
+	"github.com/callmask/callmask/events"
+)
+
+type callsCmd struct {
+	Since  time.Duration `default:"1h" help:"How far back to look; the stream keeps 30 days."`
+	Order  string        `help:"Only the calls of this order."`
+	Call   string        `help:"Only the call with this id of the carrier's."`
+	Output string        `short:"o" enum:"table,jsonl" default:"table" help:"${enum}: a table, or one JSON object a line."`
+	Limit  time.Duration `default:"5m" help:"Give up after this time."`
+	settings.Flags
+}
+
+func (callsCmd) Help() string {
+	return `One record for each call, made of the events in stream CALLS: what was decided and why, and
+what the carrier told of it. "connected" means that the party dialled has answered. Records
+hold no real number.
+
+Examples:
+  callmask calls                                the calls of the last hour
+  callmask calls --order o-1001 --since 48h     why was nobody put through?
+  callmask calls --since 24h -o jsonl > calls.jsonl`
+}
+
+func (c *callsCmd) Run(p *Process) error {
+	s, err := p.where()
+	if err != nil {
+		return err
+	}
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	ctx, cancel := context.WithTimeout(ctx, c.Limit)
+	defer cancel()
+	address, token := s.NATSAddress()
+	bus, err := events.Connect(ctx, events.Config{URL: address, Name: "callmask calls", Token: token, CredsFile: s.NATSCreds})
+	if err != nil {
+		return settings.Named("nats_url", err)
+	}
+	defer bus.Close()
+	all, err := bus.Calls(ctx, time.Now().Add(-c.Since))
+	if err != nil {
+		return settings.Named("nats_url", err)
+	}
+	kept := all[:0]
+	for _, r := range all {
+		if (c.Order == "" || r.OrderID == c.Order) && (c.Call == "" || r.CallID == c.Call) {
+			kept = append(kept, r)
+		}
+	}
+	if c.Output == "jsonl" {
+		return printLines(p.Stdout, kept)
+	}
+	return printCalls(p.Stdout, kept)
+}
+
+func printLines(out io.Writer, calls []*events.CallRecord) error {
+	enc := json.NewEncoder(out)
+	for _, r := range calls {
+		if err := enc.Encode(r); err != nil {
+			return fmt.Errorf("print: %w", err)
+		}
+	}
+	return nil
+}
+
+func printCalls(out io.Writer, calls []*events.CallRecord) error {
+	w := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
+	_, err := fmt.Fprintln(w, "decided at\tcarrier\tcall\torder\tnumber dialled\tdecision\tconnected\toutcome\ttalked")
+	for _, r := range calls {
+		at, talked := "", ""
+		if !r.DecidedAt.IsZero() {
+			at = r.DecidedAt.UTC().Format(time.DateTime)
+		}
+		if r.DurationS > 0 {
+			talked = (time.Duration(r.DurationS) * time.Second).String()
+		}
+		connected := "no"
+		switch {
+		case r.Connected:
+			connected = "yes"
+		case r.Outcome == "":
+			connected = "" // nobody told
+		}
+		_, line := fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\n",
+			at, r.Carrier, r.CallID, r.OrderID, r.VN, r.Reason, connected, r.Outcome, talked)
+		err = errors.Join(err, line)
+	}
+	if err := errors.Join(err, w.Flush()); err != nil {
+		return fmt.Errorf("print: %w", err)
+	}
+	return nil
+}
