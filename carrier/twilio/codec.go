@@ -2,29 +2,29 @@ package twilio
 
 import (
 	"bytes"
-	"net/url"
 	"strings"
 
 	"github.com/valyala/fasthttp"
 
 	"github.com/callmask/callmask/carrier/internal/text"
+	"github.com/callmask/callmask/carrier/internal/twiml"
 	"github.com/callmask/callmask/vn"
 )
 
 // Refusal is the way a refused caller is told.
-type Refusal string
+type Refusal = twiml.Refusal
 
 // The ways to refuse. Reject and Busy end the call before it is answered, which
 // Twilio does not bill; Say answers it to speak a text.
 // https://www.twilio.com/docs/voice/twiml/reject
 const (
-	Reject Refusal = "reject" // the caller hears that the number is not in service
-	Busy   Refusal = "busy"   // the caller hears a busy signal
-	Say    Refusal = "say"    // the caller hears Config.Text
+	Reject = twiml.Reject // the caller hears that the number is not in service
+	Busy   = twiml.Busy   // the caller hears a busy signal
+	Say    = twiml.Say    // the caller hears Config.Text
 )
 
 // DefaultText is what Say speaks when Config.Text is empty.
-const DefaultText = "The number you have dialled is not available."
+const DefaultText = twiml.DefaultText
 
 // Config holds the settings of one Twilio account.
 type Config struct {
@@ -41,13 +41,21 @@ type Config struct {
 	Text string
 	// Language is the language of Text, such as "id-ID"; empty means Twilio's default.
 	Language string
+	// StatusURL is where Twilio tells how a connected call ended; it begins with
+	// PublicURL. Empty asks for no such callback.
+	StatusURL string
+	// MediaText is what the sender of files is told by text message; empty means
+	// DefaultMediaText.
+	MediaText string
 }
 
-// Codec reads Twilio's voice webhook and writes TwiML. It is safe for concurrent use.
+// Codec reads Twilio's webhooks and writes TwiML. It is safe for concurrent use.
 type Codec struct {
-	account  []byte
-	verifier *verifier
-	refusal  []byte // the whole answer to every refused call
+	account   []byte
+	verifier  *verifier
+	reader    twiml.Reader
+	writer    *twiml.Writer
+	mediaText string
 }
 
 // New checks the settings and returns the account's codec. An error names the setting.
@@ -67,12 +75,34 @@ func New(cfg Config) (*Codec, error) {
 	if err != nil {
 		return nil, err
 	}
-	refusal, err := refusalTwiML(cfg)
+	if cfg.StatusURL != "" && !strings.HasPrefix(cfg.StatusURL, bases[0]+"/") {
+		return nil, &vn.FieldError{Field: "status_url", Problem: "must begin with public_url: the signature is checked by that"}
+	}
+	writer, err := twiml.NewWriter(twiml.Config{
+		Refusal: cfg.Refusal, Text: cfg.Text, Language: cfg.Language, StatusURL: cfg.StatusURL, Attributes: answerOnBridge,
+	})
 	if err != nil {
 		return nil, err
 	}
-	return &Codec{account: []byte(cfg.AccountSID), verifier: newVerifier(cfg.AuthTokens, bases), refusal: refusal}, nil
+	if cfg.MediaText == "" {
+		cfg.MediaText = DefaultMediaText
+	}
+	if err := checkMediaText(cfg.MediaText); err != nil {
+		return nil, err
+	}
+	return &Codec{
+		account: []byte(cfg.AccountSID), verifier: newVerifier(cfg.AuthTokens, bases), writer: writer, mediaText: cfg.MediaText,
+		reader: twiml.Reader{Caller: caller, MaxID: maxID, Cause: "SipResponseCode"},
+	}, nil
 }
+
+// maxID bounds the length of Twilio's ids, which have 34 characters.
+const maxID = 64
+
+// answerOnBridge lets the caller hear ringing, and be billed, until the other side
+// answers.
+// https://www.twilio.com/docs/voice/twiml/dial
+const answerOnBridge = ` answerOnBridge="true"`
 
 func checkAccount(sid string) error {
 	const field = "account_sid"
@@ -99,12 +129,9 @@ func publicBases(public string) ([]string, error) {
 	if public == "" {
 		return nil, &vn.FieldError{Field: field, Problem: "is missing: it is the address that Twilio calls, such as https://calls.example.com"}
 	}
-	u, err := url.Parse(public)
-	if err != nil || u.Host == "" || strings.HasSuffix(u.Host, ":") || (u.Scheme != "https" && u.Scheme != "http") {
-		return nil, &vn.FieldError{Field: field, Problem: "must be an http or https address, such as https://calls.example.com"}
-	}
-	if u.User != nil || u.RawQuery != "" || u.ForceQuery || u.Fragment != "" || strings.HasSuffix(public, "#") {
-		return nil, &vn.FieldError{Field: field, Problem: "must not hold a password, a query or a fragment: it is the base that paths are appended to"}
+	u, err := twiml.ParseURL(field, public)
+	if err != nil {
+		return nil, err
 	}
 	scheme, rest, _ := strings.Cut(public, "://")
 	path := strings.TrimRight(rest[len(u.Host):], "/")
@@ -127,42 +154,54 @@ func publicBases(public string) ([]string, error) {
 func (c *Codec) Decode(ctx *fasthttp.RequestCtx, _ []byte, call *vn.Call) error {
 	v := c.verifier.get()
 	defer c.verifier.put(v)
-	if !v.verify(&ctx.Request) {
+	if !c.authentic(v, ctx) {
 		return vn.ErrForbidden
+	}
+	return c.reader.Call(&v.form, call)
+}
+
+// DecodeProgress is Decode for a callback about a call: the result of <Dial> that
+// AppendAnswer asked for, and the progress of a leg that the operator set a status
+// callback for. known is false when it tells nothing that a vn.Progress can hold.
+// p.CallID is the id that vn.Call.ID was. Its order's id is as true as the rest: the
+// signature covers the query.
+func (c *Codec) DecodeProgress(ctx *fasthttp.RequestCtx, _ []byte, p *vn.Progress) (known bool, err error) {
+	v := c.verifier.get()
+	defer c.verifier.put(v)
+	if !c.authentic(v, ctx) {
+		return false, vn.ErrForbidden
+	}
+	return c.reader.Progress(&v.form, ctx.Request.Header.RequestURI(), p)
+}
+
+// authentic tells whether Twilio signed the request for this account, and leaves its
+// fields in v.form.
+func (c *Codec) authentic(v *check, ctx *fasthttp.RequestCtx) bool {
+	if !v.verify(&ctx.Request) {
+		return false
 	}
 	// A token signs for one account; the field guards against a token that was
 	// configured with another account's id.
 	for i := range v.form.Params {
 		if p := &v.form.Params[i]; string(p.Key) == "AccountSid" && !bytes.Equal(p.Value, c.account) {
-			return vn.ErrForbidden
+			return false
 		}
 	}
-	// https://www.twilio.com/docs/voice/twiml
-	id, err := v.form.Get("CallSid")
-	if err != nil {
-		return err
-	}
-	if !text.Printable(id.Value, 64) {
-		return &vn.FieldError{Field: "CallSid", Problem: "is not the id of a call"}
-	}
-	from, err := v.form.Get("From")
-	if err != nil {
-		return err
-	}
-	calling, ok := caller(from.Value)
-	if !ok {
-		return &vn.FieldError{Field: "From", Problem: "is neither a number with + and country code nor a known marker"}
-	}
-	to, err := v.form.Get("To")
-	if err != nil {
-		return err
-	}
-	called, ok := vn.ParseE164(to.Value)
-	if !ok {
-		return &vn.FieldError{Field: "To", Problem: "is not a number with + and country code"}
-	}
-	call.ID, call.Calling, call.Called = id.Keep(), calling, called
-	return nil
+	return true
+}
+
+// AppendAnswer appends the TwiML of the decision to dst. On our own failure it
+// appends nothing and gives 503, which makes Twilio ask the number's fallback URL
+// (https://www.twilio.com/docs/api/errors/11200, .../11205). So does a
+// connection that lacks either number: <Dial> without callerId would show the
+// caller's real number (https://www.twilio.com/docs/voice/twiml/dial, its default).
+func (c *Codec) AppendAnswer(dst []byte, _ *vn.Call, d *vn.Decision) (body []byte, mediaType string, status int) {
+	return c.writer.AppendAnswer(dst, d)
+}
+
+// AppendProgressAnswer appends the TwiML that ends the call, to be sent with status 200.
+func (c *Codec) AppendProgressAnswer(dst []byte) (body []byte, mediaType string) {
+	return twiml.AppendProgressAnswer(dst)
 }
 
 // withheld are the numbers that stand for a caller who is not shown: the words

@@ -15,7 +15,6 @@ import (
 	"github.com/valyala/fasthttp"
 
 	"github.com/callmask/callmask/carrier/internal/form"
-	"github.com/callmask/callmask/carrier/internal/text"
 )
 
 // signatureHeader carries the signature.
@@ -84,11 +83,11 @@ func (c *check) verify(req *fasthttp.Request) bool {
 		if len(body) > 0 || !c.form.Parse(query) {
 			return false
 		}
-	case mediaType(req.Header.ContentType(), "application/json"):
+	case form.MediaType(req.Header.ContentType(), "application/json"):
 		if !c.form.Parse(query) || !c.bodyMatches(body) {
 			return false
 		}
-	case len(body) == 0 || mediaType(req.Header.ContentType(), "application/x-www-form-urlencoded"):
+	case len(body) == 0 || form.MediaType(req.Header.ContentType(), "application/x-www-form-urlencoded"):
 		if !c.form.Parse(body) || !c.joinParams() {
 			return false
 		}
@@ -153,10 +152,4 @@ func (c *check) bodyMatches(body []byte) bool {
 	sum := sha256.Sum256(body)
 	hex.Encode(c.hash[:], sum[:])
 	return subtle.ConstantTimeCompare(c.hash[:], want.Value) == 1
-}
-
-// mediaType tells whether a Content-Type names want, whatever its parameters.
-func mediaType(contentType []byte, want string) bool {
-	value, _, _ := bytes.Cut(contentType, []byte{';'})
-	return text.EqualFold(bytes.TrimSpace(value), want)
 }

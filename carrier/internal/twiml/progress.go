@@ -1,0 +1,162 @@
+package twiml
+
+import (
+	"bytes"
+	"strconv"
+	"time"
+
+	"github.com/callmask/callmask/carrier/internal/form"
+	"github.com/callmask/callmask/vn"
+)
+
+const orderIDField = "order_id"
+
+// Progress reads a callback about a call; uri is the request's path and query. known is
+// false when it tells nothing that a vn.Progress can hold. There are three of them:
+//
+//   - the result of <Dial>, asked for by action: CallSid is the caller's leg, and the
+//     fields DialCall… are about the callee's. It has no word for why the leg ended
+//   - the progress of a leg that <Dial> made: ParentCallSid is the caller's leg
+//   - the progress of the caller's leg, set for the number or the application
+//
+// https://www.twilio.com/docs/voice/twiml/dial https://www.twilio.com/docs/voice/api/call-resource
+// https://developers.telnyx.com/api-reference/callbacks/texml-call-completed
+func (r *Reader) Progress(f *form.Form, uri []byte, p *vn.Progress) (known bool, err error) {
+	got, prefix, id := vn.Progress{}, "", "CallSid"
+	dialled, err := f.Text("DialCallStatus")
+	if err != nil {
+		return false, err
+	}
+	parent, err := f.Text("ParentCallSid")
+	if err != nil {
+		return false, err
+	}
+	switch {
+	case len(dialled.Value) > 0:
+		got.Leg, prefix = vn.CalleeLeg, "Dial"
+	case len(parent.Value) > 0:
+		got.Leg, id = vn.CalleeLeg, "ParentCallSid"
+	}
+	word, err := f.Text(prefix + "CallStatus")
+	if err != nil {
+		return false, err
+	}
+	if got.Status, known = status(word.Value, prefix != ""); !known {
+		return false, nil
+	}
+	if got.CallID, err = r.id(f, id); err != nil {
+		return false, err
+	}
+	if got.OrderID, err = orderID(uri); err != nil {
+		return false, err
+	}
+	if got.Status == vn.LegCompleted {
+		if got.Duration, err = seconds(f, prefix+"CallDuration"); err != nil {
+			return false, err
+		}
+	}
+	if got.Status.Final() && prefix == "" {
+		if got.Cause, err = cause(f, r.Cause); err != nil {
+			return false, err
+		}
+	}
+	if got.At, err = timestamp(f); err != nil {
+		return false, err
+	}
+	*p = got
+	return true, nil
+}
+
+// status reads the word for a leg's status. In the result of <Dial> the word answered
+// means that the callee had answered, and is gone. queued and initiated tell nothing
+// yet.
+// https://www.twilio.com/docs/voice/api/call-resource https://www.twilio.com/docs/voice/twiml/dial
+func status(word []byte, ended bool) (s vn.LegStatus, known bool) {
+	switch string(word) {
+	case "ringing":
+		return vn.LegRinging, !ended
+	case "in-progress", "answered":
+		if ended {
+			return vn.LegCompleted, true
+		}
+		return vn.LegAnswered, true
+	case "completed":
+		return vn.LegCompleted, true
+	case "busy":
+		return vn.LegBusy, true
+	case "no-answer":
+		return vn.LegNoAnswer, true
+	case "canceled":
+		return vn.LegCancelled, true
+	case "failed":
+		return vn.LegFailed, true
+	}
+	return 0, false
+}
+
+// orderID reads the order's id back from the query that our answer asked for.
+func orderID(uri []byte) ([]byte, error) {
+	_, query, _ := bytes.Cut(uri, []byte{'?'})
+	var f form.Form
+	if !f.Parse(query) {
+		return nil, &vn.FieldError{Field: "query", Problem: "is not well formed"}
+	}
+	p, err := f.Text(orderIDField)
+	if err != nil || len(p.Value) == 0 {
+		return nil, err
+	}
+	if err := vn.CheckOrderID(string(p.Value)); err != nil {
+		return nil, err
+	}
+	return p.Keep(), nil
+}
+
+// seconds reads whole seconds; a field that is missing or empty is 0.
+func seconds(f *form.Form, field string) (time.Duration, error) {
+	p, err := f.Text(field)
+	if err != nil || len(p.Value) == 0 {
+		return 0, err
+	}
+	n, err := strconv.ParseUint(string(p.Value), 10, 31)
+	if err != nil {
+		return 0, &vn.FieldError{Field: field, Problem: "is not a number of seconds"}
+	}
+	return time.Duration(n) * time.Second, nil
+}
+
+// cause reads why a leg ended: a SIP code or a word of letters, "_" and "-". Anything
+// else could hold a number of somebody and is left out.
+func cause(f *form.Form, field string) ([]byte, error) {
+	p, err := f.Text(field)
+	if err != nil || len(p.Value) > 64 {
+		return nil, err
+	}
+	digits := 0
+	for _, c := range p.Value {
+		switch {
+		case c >= '0' && c <= '9':
+			digits++
+		case (c < 'a' || c > 'z') && (c < 'A' || c > 'Z') && c != '_' && c != '-':
+			return nil, nil
+		}
+	}
+	if digits > 0 && (digits != 3 || len(p.Value) != 3) {
+		return nil, nil
+	}
+	return p.Keep(), nil
+}
+
+// timestamp reads when it happened: RFC 2822 from Twilio, RFC 3339 from Telnyx. A time
+// that is written otherwise is not worth losing the event for.
+func timestamp(f *form.Form) (time.Time, error) {
+	p, err := f.Text("Timestamp")
+	if err != nil {
+		return time.Time{}, err
+	}
+	for _, layout := range []string{time.RFC1123Z, time.RFC3339} {
+		if at, err := time.Parse(layout, string(p.Value)); err == nil {
+			return at.UTC(), nil
+		}
+	}
+	return time.Time{}, nil
+}
