@@ -30,13 +30,33 @@ func TestDecodeDoesNotAllocate(t *testing.T) {
 }
 
 func TestAppendAnswerDoesNotAllocate(t *testing.T) {
-	c := codec(t, Config{Refusal: Say})
-	connect := vn.Decision{Destination: 447700900123, CallerID: 12025550102, RingTimeout: 30 * time.Second, MaxDuration: time.Hour}
+	connect := vn.Decision{
+		Destination: 447700900123, CallerID: 12025550102, OrderID: []byte("order-1"), RingTimeout: 30 * time.Second, MaxDuration: time.Hour,
+	}
 	refuse := vn.Decision{Reason: vn.OrderEnded}
 	dst := make([]byte, 0, 512)
+	for _, cfg := range []Config{{Refusal: Say}, {StatusURL: statusURL}} {
+		c := codec(t, cfg)
+		require.Zero(t, testing.AllocsPerRun(200, func() {
+			c.AppendAnswer(dst, nil, &connect)
+			c.AppendAnswer(dst, nil, &refuse)
+		}))
+	}
+}
+
+func TestDecodeMessageAndAppendMessageDoNotAllocate(t *testing.T) {
+	c := codec(t, Config{})
+	ctx := post(t, "/v1/carriers/twilio/sms", texting("plain"))
+	d := vn.Decision{Destination: 447700900123, CallerID: 12025550102}
+	dst := make([]byte, 0, 512)
 	require.Zero(t, testing.AllocsPerRun(200, func() {
-		c.AppendAnswer(dst, nil, &connect)
-		c.AppendAnswer(dst, nil, &refuse)
+		var m vn.Message
+		if c.DecodeMessage(ctx, nil, &m) != nil {
+			t.Error("refused")
+		}
+		c.AppendMessage(dst, &m, &d, vn.Relay)
+		c.AppendMessage(dst, &m, &d, vn.RefuseMedia)
+		c.AppendMessage(dst, &m, &d, vn.Drop)
 	}))
 }
 

@@ -9,6 +9,7 @@ import (
 	"io"
 	"net/http"
 	"net/url"
+	"os"
 	"slices"
 	"strings"
 	"testing"
@@ -190,24 +191,34 @@ func TestAnotherAccountsRequestIsForbidden(t *testing.T) {
 	require.ErrorIs(t, c.Decode(post(t, "/x", f), nil, new(vn.Call)), vn.ErrForbidden)
 }
 
+const statusURL = public + "/v1/carriers/twilio/status"
+
+// golden is what an answer must be, byte for byte: each was accepted by the parser of
+// the npm package twilio once.
+func golden(t *testing.T, name string) string {
+	t.Helper()
+	want, err := os.ReadFile("testdata/" + name + ".xml")
+	require.NoError(t, err)
+	return string(want)
+}
+
 func TestConnectedCallsAreDialledWithTheVNAsCallerID(t *testing.T) {
 	t.Parallel()
-	d := vn.Decision{Destination: 447700900123, CallerID: 12025550102, RingTimeout: 30 * time.Second, MaxDuration: time.Hour}
-	body, mediaType, status := codec(t, Config{}).AppendAnswer([]byte("before"), new(vn.Call), &d)
-	require.Equal(t, `before<?xml version="1.0" encoding="UTF-8"?><Response><Dial callerId="+12025550102" answerOnBridge="true" `+
-		`timeout="30" timeLimit="3600"><Number>+447700900123</Number></Dial></Response>`, string(body))
-	require.Equal(t, "text/xml", mediaType)
-	require.Equal(t, http.StatusOK, status)
+	d := vn.Decision{
+		Destination: 447700900123, CallerID: 12025550102, OrderID: []byte("order:1.2_3-x"), RingTimeout: 30 * time.Second, MaxDuration: time.Hour,
+	}
+	for name, cfg := range map[string]Config{"connect": {}, "connect_status": {StatusURL: statusURL}} {
+		body, mediaType, status := codec(t, cfg).AppendAnswer([]byte("before"), new(vn.Call), &d)
+		require.Equal(t, "before"+golden(t, name), string(body))
+		require.Equal(t, "text/xml", mediaType)
+		require.Equal(t, http.StatusOK, status)
+	}
 }
 
 func TestRefusalsAreValidAnswersAndAllAlike(t *testing.T) {
 	t.Parallel()
-	const head = `<?xml version="1.0" encoding="UTF-8"?><Response>`
-	for want, cfg := range map[string]Config{
-		head + `<Reject reason="rejected"/></Response>`:                                        {},
-		head + `<Reject reason="busy"/></Response>`:                                            {Refusal: Busy},
-		head + `<Say>The number you have dialled is not available.</Say><Hangup/></Response>`:  {Refusal: Say},
-		head + `<Say language="id-ID">A &lt;b&gt; &amp; &#34;c&#34;</Say><Hangup/></Response>`: {Refusal: Say, Text: `A <b> & "c"`, Language: "id-ID"},
+	for name, cfg := range map[string]Config{
+		"reject": {StatusURL: statusURL}, "busy": {Refusal: Busy}, "say": {Refusal: Say, Text: `A <b> & "c"`, Language: "id-ID"},
 	} {
 		c := codec(t, cfg)
 		for reason := range vn.Reason(vn.Reasons) {
@@ -216,11 +227,13 @@ func TestRefusalsAreValidAnswersAndAllAlike(t *testing.T) {
 			}
 			d := vn.Decision{Reason: reason, OrderID: []byte("order-1")}
 			body, mediaType, status := c.AppendAnswer(nil, &vn.Call{Called: 12025550101}, &d)
-			require.Equal(t, want, string(body), reason)
+			require.Equal(t, golden(t, name), string(body), reason)
 			require.Equal(t, "text/xml", mediaType)
 			require.Equal(t, http.StatusOK, status)
 		}
 	}
+	body, _, _ := codec(t, Config{Refusal: Say}).AppendAnswer(nil, nil, &vn.Decision{Reason: vn.OrderEnded})
+	require.Contains(t, string(body), `<Say>The number you have dialled is not available.</Say><Hangup/>`)
 }
 
 func TestOurOwnFailureSendsTwilioToItsFallback(t *testing.T) {
@@ -263,6 +276,12 @@ func TestAWrongSettingIsNamed(t *testing.T) {
 		"unknown refusal":  {"refusal", func(c *Config) { c.Refusal = "shout" }},
 		"endless speaking": {"text", func(c *Config) { c.Refusal, c.Text = Say, strings.Repeat("x", 3001) }},
 		"nothing to say":   {"text", func(c *Config) { c.Refusal, c.Text = Say, " \n" }},
+		"nothing to send":  {"media_text", func(c *Config) { c.MediaText = "\n" }},
+		"endless sending":  {"media_text", func(c *Config) { c.MediaText = strings.Repeat("é", 1601) }},
+		"status elsewhere": {"status_url", func(c *Config) { c.StatusURL = "https://elsewhere.example/status" }},
+		"status beside":    {"status_url", func(c *Config) { c.StatusURL = public + ".example/status" }},
+		"status query":     {"status_url", func(c *Config) { c.StatusURL = statusURL + "?a=b" }},
+		"status fragment":  {"status_url", func(c *Config) { c.StatusURL = statusURL + "#rc=1" }},
 	} {
 		cfg := good
 		c.edit(&cfg)
