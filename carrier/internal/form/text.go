@@ -1,11 +1,6 @@
 package form
 
-import (
-	"bytes"
-
-	"github.com/callmask/callmask/carrier/internal/text"
-	"github.com/callmask/callmask/vn"
-)
+import "github.com/callmask/callmask/vn"
 
 // Text returns the value of a key that may be missing or empty, where Get and Optional
 // take an empty value for an error. A repeated key is a *vn.FieldError here too.
@@ -21,11 +16,4 @@ func (f *Form) Text(key string) (p Param, err error) {
 		p, found = f.Params[i], true
 	}
 	return p, nil
-}
-
-// MediaType tells whether a Content-Type names want (in lower case), whatever its
-// parameters.
-func MediaType(contentType []byte, want string) bool {
-	value, _, _ := bytes.Cut(contentType, []byte{';'})
-	return text.EqualFold(bytes.TrimSpace(value), want)
 }

@@ -23,14 +23,3 @@ func TestTextMayBeMissingOrEmptyButNotRepeated(t *testing.T) {
 	require.Equal(t, vn.FieldError{Field: "twice", Problem: "is given more than once"}, *field)
 	require.Empty(t, p.Value)
 }
-
-func TestMediaTypeLooksPastParameters(t *testing.T) {
-	t.Parallel()
-	const want = "application/x-www-form-urlencoded"
-	for header, is := range map[string]bool{
-		want: true, want + "; charset=UTF-8": true, "Application/X-WWW-Form-URLencoded ;": true,
-		"": false, "application/json": false, want + "x": false, "x=1; " + want: false,
-	} {
-		require.Equal(t, is, MediaType([]byte(header), want), header)
-	}
-}

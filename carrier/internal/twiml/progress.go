@@ -14,34 +14,34 @@ const orderIDField = "order_id"
 // Progress reads a callback about a call; uri is the request's path and query. known is
 // false when it tells nothing that a vn.Progress can hold. There are three of them:
 //
+//   - the progress of a leg that <Dial> made: ParentCallSid is the caller's leg
 //   - the result of <Dial>, asked for by action: CallSid is the caller's leg, and the
 //     fields DialCall… are about the callee's. It has no word for why the leg ended
-//   - the progress of a leg that <Dial> made: ParentCallSid is the caller's leg
 //   - the progress of the caller's leg, set for the number or the application
 //
 // https://www.twilio.com/docs/voice/twiml/dial https://www.twilio.com/docs/voice/api/call-resource
 // https://developers.telnyx.com/api-reference/callbacks/texml-call-completed
 func (r *Reader) Progress(f *form.Form, uri []byte, p *vn.Progress) (known bool, err error) {
-	got, prefix, id := vn.Progress{}, "", "CallSid"
-	dialled, err := f.Text("DialCallStatus")
-	if err != nil {
-		return false, err
-	}
 	parent, err := f.Text("ParentCallSid")
 	if err != nil {
 		return false, err
 	}
+	dialled, err := f.Text("DialCallStatus")
+	if err != nil {
+		return false, err
+	}
+	got, prefix, id := vn.Progress{}, "", "CallSid"
 	switch {
-	case len(dialled.Value) > 0:
-		got.Leg, prefix = vn.CalleeLeg, "Dial"
 	case len(parent.Value) > 0:
 		got.Leg, id = vn.CalleeLeg, "ParentCallSid"
+	case len(dialled.Value) > 0:
+		got.Leg, prefix = vn.CalleeLeg, "Dial"
 	}
 	word, err := f.Text(prefix + "CallStatus")
 	if err != nil {
 		return false, err
 	}
-	if got.Status, known = status(word.Value, prefix != ""); !known {
+	if got.Status, known = status(word.Value); !known {
 		return false, nil
 	}
 	if got.CallID, err = r.id(f, id); err != nil {
@@ -67,18 +67,13 @@ func (r *Reader) Progress(f *form.Form, uri []byte, p *vn.Progress) (known bool,
 	return true, nil
 }
 
-// status reads the word for a leg's status. In the result of <Dial> the word answered
-// means that the callee had answered, and is gone. queued and initiated tell nothing
-// yet.
+// status reads the word for a leg's status. queued and initiated tell nothing yet.
 // https://www.twilio.com/docs/voice/api/call-resource https://www.twilio.com/docs/voice/twiml/dial
-func status(word []byte, ended bool) (s vn.LegStatus, known bool) {
+func status(word []byte) (s vn.LegStatus, known bool) {
 	switch string(word) {
 	case "ringing":
-		return vn.LegRinging, !ended
+		return vn.LegRinging, true
 	case "in-progress", "answered":
-		if ended {
-			return vn.LegCompleted, true
-		}
 		return vn.LegAnswered, true
 	case "completed":
 		return vn.LegCompleted, true

@@ -1,7 +1,9 @@
 package twiml
 
 import (
+	"maps"
 	"net/url"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -32,43 +34,28 @@ func requestURI(uri string) []byte { return []byte("/v1/carriers/x/status" + uri
 
 func TestEveryStatusIsReadForItsLeg(t *testing.T) {
 	t.Parallel()
-	const known, unknown = true, false
-	for _, test := range []struct {
-		word          string
-		of, afterDial vn.LegStatus
-		leg, dial     bool
-	}{
-		{"ringing", vn.LegRinging, 0, known, unknown},
-		{"in-progress", vn.LegAnswered, vn.LegCompleted, known, known},
-		{"answered", vn.LegAnswered, vn.LegCompleted, known, known},
-		{"completed", vn.LegCompleted, vn.LegCompleted, known, known},
-		{"busy", vn.LegBusy, vn.LegBusy, known, known},
-		{"no-answer", vn.LegNoAnswer, vn.LegNoAnswer, known, known},
-		{"canceled", vn.LegCancelled, vn.LegCancelled, known, known},
-		{"failed", vn.LegFailed, vn.LegFailed, known, known},
-		{"queued", 0, 0, unknown, unknown},
-		{"initiated", 0, 0, unknown, unknown},
-		{"Completed", 0, 0, unknown, unknown},
-		{"completed ", 0, 0, unknown, unknown},
-	} {
-		word := url.QueryEscape(test.word)
-		p, ok, err := progress(t, "", "CallSid=CA1", "CallStatus="+word)
-		require.NoError(t, err)
-		require.Equal(t, test.leg, ok, test.word)
-		if ok {
-			require.Equal(t, vn.Progress{CallID: []byte("CA1"), Leg: vn.CallerLeg, Status: test.of}, p)
-		}
-		p, ok, err = progress(t, "", "CallSid=CA2", "ParentCallSid=CA1", "CallStatus="+word)
-		require.NoError(t, err)
-		require.Equal(t, test.leg, ok, test.word)
-		if ok {
-			require.Equal(t, vn.Progress{CallID: []byte("CA1"), Leg: vn.CalleeLeg, Status: test.of}, p)
-		}
-		p, ok, err = progress(t, "", "CallSid=CA1", "DialCallSid=CA2", "CallStatus=in-progress", "DialCallStatus="+word)
-		require.NoError(t, err)
-		require.Equal(t, test.dial, ok, test.word)
-		if ok {
-			require.Equal(t, vn.Progress{CallID: []byte("CA1"), Leg: vn.CalleeLeg, Status: test.afterDial}, p)
+	words := map[string]vn.LegStatus{
+		"ringing": vn.LegRinging, "in-progress": vn.LegAnswered, "answered": vn.LegAnswered, "completed": vn.LegCompleted,
+		"busy": vn.LegBusy, "no-answer": vn.LegNoAnswer, "canceled": vn.LegCancelled, "failed": vn.LegFailed,
+	}
+	for _, word := range append(slices.Collect(maps.Keys(words)), "queued", "initiated", "Completed", "completed ", "x") {
+		want, listed := words[word]
+		escaped := url.QueryEscape(word)
+		for fields, leg := range map[string]vn.Leg{
+			"CallSid=CA1&CallStatus=" + escaped:                                                vn.CallerLeg,
+			"CallSid=CA2&ParentCallSid=CA1&CallStatus=" + escaped:                              vn.CalleeLeg,
+			"CallSid=CA1&DialCallSid=CA2&CallStatus=in-progress&DialCallStatus=" + escaped:     vn.CalleeLeg,
+			"CallSid=CA2&ParentCallSid=CA1&DialCallStatus=in-progress&CallStatus=" + escaped:   vn.CalleeLeg,
+			"CallSid=CA1&ParentCallSid=&DialCallStatus=&CallDuration=&CallStatus=" + escaped:   vn.CallerLeg,
+			"CallSid=CA1&ParentCallSid=&CallStatus=x&HangupCause=&DialCallStatus=" + escaped:   vn.CalleeLeg,
+			"CallSid=CA1&DialCallSid=CA2&CallStatus=completed&DialCallStatus=" + escaped + "&": vn.CalleeLeg,
+		} {
+			p, known, err := progress(t, "", fields)
+			require.NoError(t, err, fields)
+			require.Equal(t, listed, known, fields)
+			if known {
+				require.Equal(t, vn.Progress{CallID: []byte("CA1"), Leg: leg, Status: want}, p, fields)
+			}
 		}
 	}
 }
@@ -149,7 +136,7 @@ func TestAWrongFieldOfACallbackIsNamed(t *testing.T) {
 		{"CallSid", "", "CallStatus=busy&CallSid=CA%00"},
 		{"CallSid", "", "CallStatus=busy&CallSid=" + strings.Repeat("x", 65)},
 		{"CallSid", "", "CallStatus=busy&CallSid=CA1&CallSid=CA2"},
-		{"CallSid", "", "DialCallStatus=busy&ParentCallSid=CA1"},
+		{"CallSid", "", "DialCallStatus=busy&ParentCallSid="},
 		{"ParentCallSid", "", "CallStatus=busy&CallSid=CA1&ParentCallSid=CA%0a"},
 		{"ParentCallSid", "", "CallStatus=busy&CallSid=CA1&ParentCallSid=CA2&ParentCallSid=CA3"},
 		{"CallStatus", "", "CallSid=CA1&CallStatus=busy&CallStatus=completed"},
