@@ -75,15 +75,16 @@ func (v *verifier) signed(signingInput, signature []byte) bool {
 // algorithm tells whether the token's header names the algorithm that was computed, and
 // speaks of no extension that would have to be understood (RFC 7515 section 4.1.11).
 func algorithm(header []byte) bool {
-	o, ok := object(header, "alg")
-	return ok && o.Optional("alg") == "HS256" && !bytes.Contains(decoded(header), []byte("crit"))
+	fields := decoded(header)
+	o, err := jsonform.Parse(fields, "alg")
+	return err == nil && o.Optional("alg") == "HS256" && !bytes.Contains(fields, []byte("crit"))
 }
 
 // vouches tells whether the claims (RFC 7519 section 4) are about this account and
 // payload, now.
 func (v *verifier) vouches(claims, payload []byte) bool {
-	o, ok := object(claims, "iss", "api_key", "application_id", "iat", "exp", "nbf", "payload_hash")
-	if !ok || o.Optional("iss") != "Vonage" || o.Optional("api_key") != v.apiKey {
+	o, err := jsonform.Parse(decoded(claims), "iss", "api_key", "application_id", "iat", "exp", "nbf", "payload_hash")
+	if err != nil || o.Optional("iss") != "Vonage" || o.Optional("api_key") != v.apiKey {
 		return false
 	}
 	if v.application != "" && o.Optional("application_id") != v.application {
@@ -118,12 +119,6 @@ func seconds(o *jsonform.Object, claim string) (t time.Time, given, ok bool) {
 	}
 	n, err := strconv.ParseInt(value, 10, 64)
 	return time.Unix(n, 0), true, err == nil
-}
-
-// object reads fields of one part of a token.
-func object(part []byte, names ...string) (*jsonform.Object, bool) {
-	o, err := jsonform.Parse(decoded(part), names...)
-	return o, err == nil
 }
 
 // decoded returns a part of a token as the JSON that it is, nil when it is none of base64.
