@@ -75,7 +75,7 @@ func (v *verifier) signed(signingInput, signature []byte) bool {
 // algorithm tells whether the token's header names the algorithm that was computed, and
 // speaks of no extension that would have to be understood (RFC 7515 section 4.1.11).
 func algorithm(header []byte) bool {
-	fields := decoded(header)
+	fields := jsonOf(header)
 	o, err := jsonform.Parse(fields, "alg")
 	return err == nil && o.Optional("alg") == "HS256" && !bytes.Contains(fields, []byte("crit"))
 }
@@ -83,7 +83,7 @@ func algorithm(header []byte) bool {
 // vouches tells whether the claims (RFC 7519 section 4) are about this account and
 // payload, now.
 func (v *verifier) vouches(claims, payload []byte) bool {
-	o, err := jsonform.Parse(decoded(claims), "iss", "api_key", "application_id", "iat", "exp", "nbf", "payload_hash")
+	o, err := jsonform.Parse(jsonOf(claims), "iss", "api_key", "application_id", "iat", "exp", "nbf", "payload_hash")
 	if err != nil || o.Optional("iss") != "Vonage" || o.Optional("api_key") != v.apiKey {
 		return false
 	}
@@ -121,8 +121,8 @@ func seconds(o *jsonform.Object, claim string) (t time.Time, given, ok bool) {
 	return time.Unix(n, 0), true, err == nil
 }
 
-// decoded returns a part of a token as the JSON that it is, nil when it is none of base64.
-func decoded(part []byte) []byte {
+// jsonOf returns the JSON that a part of a token holds, nil when it is not base64 (RFC 7515 section 2).
+func jsonOf(part []byte) []byte {
 	b, err := base64.RawURLEncoding.Strict().AppendDecode(nil, part)
 	if err != nil {
 		return nil
