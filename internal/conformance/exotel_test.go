@@ -24,7 +24,7 @@ func newExotelPhone() phone {
 
 func (p *exotelPhone) settings(publicURL string) []string {
 	return []string{
-		"kind: exotel", "account_sid: example1", `secrets: ["` + p.secrets[0] + `", "` + p.secrets[1] + `"]`, "region: IN", "fallback: true",
+		"account_sid: example1", `secrets: ["` + p.secrets[0] + `", "` + p.secrets[1] + `"]`, "region: IN", "fallback: true",
 		"public_url: " + publicURL,
 	}
 }
@@ -185,7 +185,7 @@ func (p *exotelPhone) progress(t telling) *http.Request {
 		q.Set("Legs[0][Number]", "05555510099")
 	}
 	if t.hostile != "" {
-		for _, key := range []string{"CallFrom", "CallTo", "Direction", "DialWhomNumber", "RecordingUrl"} {
+		for _, key := range []string{"CallFrom", "CallTo", "Direction", "DialWhomNumber", "RecordingUrl", "Legs[0][CauseCode]", t.hostile} {
 			q.Set(key, t.hostile)
 		}
 	}

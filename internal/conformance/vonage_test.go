@@ -32,7 +32,7 @@ func newVonagePhone() phone {
 
 func (p *vonagePhone) settings(publicURL string) []string {
 	return []string{
-		"kind: vonage", "api_key: " + vonageKey, "application_id: " + vonageApplication,
+		"api_key: " + vonageKey, "application_id: " + vonageApplication,
 		`secrets: ["` + p.secrets[0] + `", "` + p.secrets[1] + `"]`, "public_url: " + publicURL,
 	}
 }
@@ -171,7 +171,7 @@ func (p *vonagePhone) progress(t telling) *http.Request {
 		fields["duration"], fields["network"], fields["price"] = strconv.Itoa(t.seconds), "GB-FIXED", "0.00015000"
 	}
 	if t.hostile != "" {
-		for _, key := range []string{"from", "to", "uuid", "network", "price", t.hostile} {
+		for _, key := range []string{"from", "to", "uuid", "network", "price", "detail", t.hostile} {
 			fields[key] = t.hostile
 		}
 	}
