@@ -117,7 +117,7 @@ func (c *check) parse(req *fasthttp.Request) bool {
 		return false
 	case req.Header.IsGet() && len(body) == 0:
 		c.fields = &c.query
-	case req.Header.IsPost() && (len(body) == 0 || text.MediaType(req.Header.ContentType(), "application/x-www-form-urlencoded")):
+	case req.Header.IsPost() && (len(body) == 0 || form.MediaType(req.Header.ContentType(), "application/x-www-form-urlencoded")):
 		c.fields = &c.body
 	default:
 		return false
