@@ -6,7 +6,6 @@ import (
 
 	"github.com/callmask/callmask/carrier/sim"
 	"github.com/callmask/callmask/carrier/softswitch"
-	"github.com/callmask/callmask/carrier/twilio"
 	"github.com/callmask/callmask/cmd/callmask/settings"
 	"github.com/callmask/callmask/replenisher"
 	"github.com/callmask/callmask/router"
@@ -18,19 +17,13 @@ func (a *App) codecs() (carriers, resolvers []router.Carrier, err error) {
 	for i := range a.set.Carriers {
 		c := &a.set.Carriers[i]
 		out := router.Carrier{Name: c.Name, ID: c.ID}
-		switch c.Kind {
-		case settings.Twilio:
-			out.Codec, err = twilio.New(c.TwilioCodec())
-			carriers = append(carriers, out)
-		case settings.Softswitch:
-			out.Codec, err = softswitch.New(softswitch.Config{Tokens: c.Tokens})
-			resolvers = append(resolvers, out)
-		case settings.Sim:
-			out.Codec, err = sim.NewCodec(sim.Config{Secrets: c.Secrets})
-			carriers = append(carriers, out)
-		}
-		if err != nil {
+		if out.Codec, err = c.Codec(); err != nil {
 			return nil, nil, fmt.Errorf("carriers[%d]: %w", i, err)
+		}
+		if c.Kind == settings.Softswitch {
+			resolvers = append(resolvers, out)
+		} else {
+			carriers = append(carriers, out)
 		}
 	}
 	codec, err := softswitch.New(softswitch.Config{Tokens: []string{a.at.APIToken}})

@@ -8,7 +8,6 @@ import (
 	"slices"
 	"strings"
 
-	"github.com/callmask/callmask/carrier/twilio"
 	"github.com/callmask/callmask/vn"
 )
 
@@ -18,33 +17,65 @@ type Kind string
 // The kinds of carrier that this build speaks.
 const (
 	Twilio     Kind = "twilio"
+	Exotel     Kind = "exotel"
+	Plivo      Kind = "plivo"
+	Vonage     Kind = "vonage"
+	Telnyx     Kind = "telnyx"
+	Jambonz    Kind = "jambonz"
 	Softswitch Kind = "softswitch"
 	Sim        Kind = "sim"
 )
 
+// Kinds lists every kind.
+func Kinds() []Kind { return []Kind{Twilio, Exotel, Plivo, Vonage, Telnyx, Jambonz, Softswitch, Sim} }
+
+// CarrierKeys are the keys of a carrier of callmask.yaml, as they are written. Which of
+// them go with a kind is in kindKeys.
+type CarrierKeys struct {
+	Name string `yaml:"name"`
+	Kind Kind   `yaml:"kind"`
+	ID   *int   `yaml:"id"`
+
+	AccountSID    string   `yaml:"account_sid"`
+	AuthID        string   `yaml:"auth_id"`
+	AuthTokens    []string `yaml:"auth_tokens" secret:"true"` // two during a rotation
+	APIKey        string   `yaml:"api_key"`
+	APIToken      string   `yaml:"api_token" secret:"true"`
+	ApplicationID string   `yaml:"application_id"`
+	PublicKeys    []string `yaml:"public_keys"`
+	Tokens        []string `yaml:"tokens" secret:"true"`
+	Secrets       []string `yaml:"secrets" secret:"true"` // two during a rotation
+	Region        string   `yaml:"region"`
+	Trunk         string   `yaml:"trunk"`
+	PublicURL     string   `yaml:"public_url"` // what the carrier calls; no slash at the end
+	APIURL        string   `yaml:"api_url"`    // where numbers are bought
+	Listen        string   `yaml:"listen"`     // sim: when set, the simulated carrier is started here
+
+	Refusal    string `yaml:"refusal"`     // reject, busy, or say for a spoken refusal
+	Text       string `yaml:"text"`        // what a spoken refusal says
+	Language   string `yaml:"language"`    // the language of Text
+	MediaText  string `yaml:"media_text"`  // what the sender of a file is told
+	CallStatus *bool  `yaml:"call_status"` // ask what became of calls; true by default
+	Fallback   *bool  `yaml:"fallback"`    // exotel: a fallback URL is set in its dashboard
+}
+
 // Carrier is one carrier of callmask.yaml with its defaults filled in.
 type Carrier struct {
-	Name string
-	Kind Kind
-	ID   byte // stands for the carrier in a packed binding
+	CarrierKeys
 
-	AccountSID string   // twilio
-	AuthTokens []string // twilio; two during a rotation
-	PublicURL  string   // twilio: what it calls, without a slash at the end; sim: empty for this process
-	APIURL     string   // twilio, sim: where numbers are bought
-	Refusal    string   // twilio: reject, busy, or say for a spoken refusal
-	Text       string   // twilio: what a spoken refusal says
-	Language   string   // twilio: the language of Text
-	Tokens     []string // softswitch
-	Secrets    []string // sim: they sign its webhook, and buy its numbers
-	Listen     string   // sim: when set, the simulated carrier is started here
+	ID byte // stands for the carrier in a packed binding
 }
 
 const defaultTwilioURL = "https://api.twilio.com"
 
 // kindKeys lists which keys go with a kind, beside name, kind and id.
 var kindKeys = map[Kind][]string{
-	Twilio:     {"account_sid", "auth_tokens", "public_url", "api_url", "refusal", "text", "language"},
+	Twilio:     {"account_sid", "auth_tokens", "public_url", "api_url", "refusal", "text", "language", "media_text", "call_status"},
+	Exotel:     {"account_sid", "secrets", "region", "public_url", "call_status", "fallback"},
+	Plivo:      {"auth_id", "auth_tokens", "public_url", "refusal", "text", "language", "media_text", "call_status"},
+	Vonage:     {"api_key", "application_id", "secrets", "public_url", "text", "language", "call_status"},
+	Telnyx:     {"public_keys", "public_url", "refusal", "text", "language", "call_status"},
+	Jambonz:    {"secrets", "trunk", "public_url", "call_status"},
 	Softswitch: {"tokens"},
 	Sim:        {"api_url", "secrets", "listen", "public_url"},
 }
@@ -79,13 +110,9 @@ func (f *file) carriers() ([]Carrier, error) {
 	return carriers, nil
 }
 
-func (f *file) carrier(at string, in *fileCarrier) (Carrier, error) {
-	c := Carrier{
-		Name: in.Name, Kind: Kind(in.Kind), ID: DefaultID(in.Name), AccountSID: in.AccountSID, AuthTokens: in.AuthTokens,
-		PublicURL: strings.TrimRight(in.PublicURL, "/"), APIURL: strings.TrimRight(in.APIURL, "/"),
-		Refusal: in.Refusal, Text: in.Text, Language: in.Language,
-		Tokens: in.Tokens, Secrets: in.Secrets, Listen: in.Listen,
-	}
+func (f *file) carrier(at string, in *CarrierKeys) (Carrier, error) {
+	c := Carrier{CarrierKeys: *in, ID: DefaultID(in.Name)}
+	c.PublicURL, c.APIURL = strings.TrimRight(in.PublicURL, "/"), strings.TrimRight(in.APIURL, "/")
 	if err := f.checkName(at, in.Name); err != nil {
 		return c, err
 	}
@@ -98,30 +125,46 @@ func (f *file) carrier(at string, in *fileCarrier) (Carrier, error) {
 	keys, ok := kindKeys[c.Kind]
 	switch {
 	case in.Kind == "":
-		return c, f.errorf(at+".kind", "is missing (twilio, softswitch or sim)")
+		return c, f.errorf(at+".kind", "is missing (%s)", listed(Kinds()))
 	case !ok:
-		return c, f.errorf(at+".kind", "%q is not a kind this version speaks (twilio, softswitch, sim)", printable(in.Kind))
+		return c, f.errorf(at+".kind", "%q is not a kind this version speaks (%s)", printable(string(in.Kind)), listed(Kinds()))
 	}
 	for _, key := range keysAt("carriers[") {
 		if _, given := f.lines[at+"."+key]; given && !slices.Contains(common, key) && !slices.Contains(keys, key) {
 			return c, f.errorf(at+"."+key, "does not go with kind %s", c.Kind)
 		}
 	}
-	switch c.Kind {
-	case Twilio:
-		return c, f.twilio(at, &c)
-	case Softswitch:
-		return c, f.secrets(at+".tokens", c.Tokens)
-	default:
-		return c, f.sim(at, &c)
-	}
+	return c, f.checkCarrier(at, &c)
 }
 
-func (f *file) twilio(at string, c *Carrier) error {
-	if c.APIURL == "" {
-		c.APIURL = defaultTwilioURL
+func listed(kinds []Kind) string {
+	names := make([]string, len(kinds))
+	for i, k := range kinds {
+		names[i] = string(k)
 	}
-	_, err := twilio.New(c.TwilioCodec())
+	return strings.Join(names, ", ")
+}
+
+// checkCarrier checks what only the carrier's own code knows by making its codec.
+func (f *file) checkCarrier(at string, c *Carrier) error {
+	switch c.Kind {
+	case Softswitch:
+		return f.secrets(at+".tokens", c.Tokens)
+	case Sim:
+		return f.sim(at, c)
+	case Exotel: // its secret stands in a path
+		if err := f.secrets(at+".secrets", c.Secrets); err != nil {
+			return err
+		}
+	case Twilio:
+		if c.APIURL == "" {
+			c.APIURL = defaultTwilioURL
+		}
+		if err := f.baseURL(at+".api_url", c.APIURL); err != nil {
+			return err
+		}
+	}
+	_, err := c.Codec()
 	var fe *vn.FieldError
 	if errors.As(err, &fe) {
 		return f.problem(at+"."+fe.Field, err)
@@ -129,15 +172,10 @@ func (f *file) twilio(at string, c *Carrier) error {
 	if err != nil {
 		return f.errorf(at, "%w", err)
 	}
-	return f.baseURL(at+".api_url", c.APIURL)
-}
-
-// TwilioCodec gives the webhook settings of a carrier of kind twilio.
-func (c *Carrier) TwilioCodec() twilio.Config {
-	return twilio.Config{
-		AccountSID: c.AccountSID, AuthTokens: c.AuthTokens, PublicURL: c.PublicURL,
-		Refusal: twilio.Refusal(c.Refusal), Text: c.Text, Language: c.Language,
+	if c.PublicURL != "" {
+		return f.baseURL(at+".public_url", c.PublicURL)
 	}
+	return nil
 }
 
 func (f *file) sim(at string, c *Carrier) error {

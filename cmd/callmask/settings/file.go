@@ -25,7 +25,7 @@ type file struct {
 type document struct {
 	scalars  map[string]string
 	Pools    []filePool
-	Carriers []fileCarrier
+	Carriers []CarrierKeys
 }
 
 func (d *document) scalar(key string) (string, bool) {
@@ -50,23 +50,6 @@ type filePool struct {
 type fileTTL struct {
 	Default *string `yaml:"default"`
 	Max     *string `yaml:"max"`
-}
-
-// fileCarrier is a carrier as it is written, of any kind.
-type fileCarrier struct {
-	Name       string   `yaml:"name"`
-	Kind       string   `yaml:"kind"`
-	ID         *int     `yaml:"id"`
-	AccountSID string   `yaml:"account_sid"`
-	AuthTokens []string `yaml:"auth_tokens"`
-	PublicURL  string   `yaml:"public_url"`
-	APIURL     string   `yaml:"api_url"`
-	Refusal    string   `yaml:"refusal"`
-	Text       string   `yaml:"text"`
-	Language   string   `yaml:"language"`
-	Tokens     []string `yaml:"tokens"`
-	Secrets    []string `yaml:"secrets"`
-	Listen     string   `yaml:"listen"`
 }
 
 // parse reads text; an empty name means that there is no file.

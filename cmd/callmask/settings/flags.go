@@ -25,7 +25,8 @@ type Flags struct {
 	Tombstone             string `name:"tombstone" env:"CALLMASK_TOMBSTONE" placeholder:"TIME" group:"Settings:" help:"How long an ended order is remembered; 25h by default."`
 	ResolveTimeout        string `name:"resolve-timeout" env:"CALLMASK_RESOLVE_TIMEOUT" placeholder:"TIME" group:"Settings:" help:"How long a call may wait for Redis; 100ms by default."`
 	Coalesce              string `name:"coalesce" env:"CALLMASK_COALESCE" placeholder:"BOOL" group:"Settings:" help:"Let calls that come at the same time share a round trip to Redis; true by default."`
-	RecordCalls           string `name:"record-calls" env:"CALLMASK_RECORD_CALLS" placeholder:"BOOL" group:"Settings:" help:"Publish what was answered to each call as calls.decided; true by default. Turned off, nobody can look up later why a call was refused."`
+	RecordCalls           string `name:"record-calls" env:"CALLMASK_RECORD_CALLS" placeholder:"BOOL" group:"Settings:" help:"Publish what was answered to each call and message, and what carriers tell of calls (stream CALLS); true by default. Turned off, nobody can look up later why a call was refused."`
+	RedactNumbers         string `name:"redact-numbers" env:"CALLMASK_REDACT_NUMBERS" placeholder:"BOOL" group:"Settings:" help:"Take what could be a telephone number out of relayed messages; false by default."`
 	RingTimeout           string `name:"ring-timeout" env:"CALLMASK_RING_TIMEOUT" placeholder:"TIME" group:"Settings:" help:"How long to ring; 30s by default."`
 	MaxCallDuration       string `name:"max-call-duration" env:"CALLMASK_MAX_CALL_DURATION" placeholder:"TIME" group:"Settings:" help:"How long a call may last; 1h by default."`
 	RefusalsPerMinute     string `name:"refusals-per-minute" env:"CALLMASK_REFUSALS_PER_MINUTE" placeholder:"N" group:"Settings:" help:"Refused calls per caller or number before rate_limited; 60 by default."`

@@ -5,6 +5,8 @@ import (
 	_ "embed" // the demo settings
 	"fmt"
 	"io"
+	"reflect"
+	"slices"
 	"strconv"
 	"strings"
 )
@@ -70,24 +72,30 @@ func (p *Pool) print(b *bytes.Buffer) {
 
 func (c *Carrier) print(b *bytes.Buffer) {
 	fmt.Fprintf(b, "  - name: %s\n    kind: %s\n    id: %d\n", c.Name, c.Kind, c.ID)
-	one := func(key, value string) {
-		if value != "" {
-			fmt.Fprintf(b, "    %s: %s\n", key, strconv.Quote(value))
+	values := reflect.ValueOf(c.CarrierKeys)
+	for i := range values.NumField() {
+		field, value := values.Type().Field(i), values.Field(i)
+		key := field.Tag.Get("yaml")
+		if slices.Contains(common, key) || value.IsZero() {
+			continue
+		}
+		shown := func(s string) string {
+			if field.Tag.Get("secret") != "" {
+				s = hidden
+			}
+			return strconv.Quote(s)
+		}
+		switch v := value.Interface().(type) {
+		case string:
+			fmt.Fprintf(b, "    %s: %s\n", key, shown(v))
+		case []string:
+			quoted := make([]string, len(v))
+			for j := range v {
+				quoted[j] = shown(v[j])
+			}
+			fmt.Fprintf(b, "    %s: [%s]\n", key, strings.Join(quoted, ", "))
+		case *bool:
+			fmt.Fprintf(b, "    %s: %t\n", key, *v)
 		}
 	}
-	list := func(key string, values []string) {
-		if n := len(values); n > 0 {
-			fmt.Fprintf(b, "    %s: [%s]\n", key, strings.TrimSuffix(strings.Repeat(`"`+hidden+`", `, n), ", "))
-		}
-	}
-	one("account_sid", c.AccountSID)
-	list("auth_tokens", c.AuthTokens)
-	one("public_url", c.PublicURL)
-	one("api_url", c.APIURL)
-	one("refusal", c.Refusal)
-	one("text", c.Text)
-	one("language", c.Language)
-	list("tokens", c.Tokens)
-	list("secrets", c.Secrets)
-	one("listen", c.Listen)
 }

@@ -37,6 +37,7 @@ var scalars = []scalar{
 	{key: "resolve_timeout", def: "100ms", set: duration(func(s *Settings) *time.Duration { return &s.ResolveTimeout }, 5*time.Millisecond, 10*time.Second)},
 	{key: "coalesce", def: "true", set: boolean(func(s *Settings) *bool { return &s.Coalesce })},
 	{key: "record_calls", def: "true", set: boolean(func(s *Settings) *bool { return &s.RecordCalls })},
+	{key: "redact_numbers", def: "false", set: boolean(func(s *Settings) *bool { return &s.RedactNumbers })},
 	{key: "ring_timeout", def: "30s", set: duration(func(s *Settings) *time.Duration { return &s.RingTimeout }, 5*time.Second, 10*time.Minute)},
 	{key: "max_call_duration", def: "1h", set: duration(func(s *Settings) *time.Duration { return &s.MaxDuration }, time.Minute, 24*time.Hour)},
 	{key: "refusals_per_minute", def: "60", set: integer(func(s *Settings) *int { return &s.RefusalsPerMinute }, 1, 1_000_000)},

@@ -60,12 +60,13 @@ func TestLoadReadsTheWholeFile(t *testing.T) {
 		Cooldown: 10 * time.Minute, TTLDefault: 2 * time.Hour, TTLMax: 24 * time.Hour, AssignWait: time.Minute,
 		Destinations: []string{"ID", "SG"},
 	}}, s.Pools)
+	seven := 7
 	require.Equal(t, []Carrier{
-		{
-			Name: "twilio", Kind: Twilio, ID: DefaultID("twilio"), AccountSID: twilioEnv["TWILIO_ACCOUNT_SID"],
+		{ID: DefaultID("twilio"), CarrierKeys: CarrierKeys{
+			Name: "twilio", Kind: Twilio, AccountSID: twilioEnv["TWILIO_ACCOUNT_SID"],
 			AuthTokens: []string{twilioEnv["TWILIO_AUTH_TOKEN"]}, PublicURL: "https://calls.example.com", APIURL: "https://api.twilio.com",
-		},
-		{Name: "pbx", Kind: Softswitch, ID: 7, Tokens: []string{"pbx-token-1"}},
+		}},
+		{ID: 7, CarrierKeys: CarrierKeys{Name: "pbx", Kind: Softswitch, ID: &seven, Tokens: []string{"pbx-token-1"}}},
 	}, s.Carriers)
 	p, ok := s.Pool("jakarta")
 	require.True(t, ok)
@@ -325,4 +326,41 @@ func FuzzParse(f *testing.F) {
 			_, _ = file.pools(carriers)
 		}
 	})
+}
+
+func TestEveryKindOfCarrierIsSpokenTo(t *testing.T) {
+	t.Parallel()
+	entries := map[Kind]string{
+		Twilio:     `account_sid: ACaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa, auth_tokens: [secret-1, secret-2], public_url: https://c.example/, media_text: no pictures, call_status: false`,
+		Exotel:     `account_sid: acme, secrets: [0123456789abcdef], region: IN, public_url: https://c.example, fallback: true`,
+		Plivo:      `auth_id: MAXXXXXXXXXXXXXXXXXX, auth_tokens: [secret-1], public_url: https://c.example, refusal: busy`,
+		Vonage:     `api_key: abcd1234, secrets: [secret-of-vonage], public_url: https://c.example, text: sorry`,
+		Telnyx:     `public_keys: ["AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA="], refusal: say`,
+		Jambonz:    `secrets: [wh_secret_0123456789], trunk: carrier1`,
+		Softswitch: `tokens: [pbx-token-1]`,
+		Sim:        `secrets: [sim-secret-1], listen: "127.0.0.1:0"`,
+	}
+	for _, kind := range Kinds() {
+		entry, ok := entries[kind]
+		require.True(t, ok, "no case for kind %s", kind)
+		file := write(t, "carriers: [{name: a, kind: "+string(kind)+", "+entry+"}]")
+		s, err := Load(Input{Flags: map[string]string{"config": file}, Env: env(nil)})
+		require.NoError(t, err, kind)
+		codec, err := s.Carriers[0].Codec()
+		require.NoError(t, err)
+		require.NotNil(t, codec)
+	}
+}
+
+func TestTheAddressOfCallProgress(t *testing.T) {
+	t.Parallel()
+	off := false
+	c := Carrier{CarrierKeys: CarrierKeys{Name: "a", Kind: Telnyx}}
+	require.Empty(t, c.statusURL(), "nobody knows our address")
+	c.PublicURL = "https://c.example"
+	require.Equal(t, "https://c.example/v1/carriers/a/status", c.statusURL())
+	c.Kind, c.Secrets = Exotel, []string{"s-1", "s-2"}
+	require.Equal(t, "https://c.example/v1/carriers/a/status/s-1", c.statusURL())
+	c.CallStatus = &off
+	require.Empty(t, c.statusURL())
 }

@@ -31,7 +31,7 @@ func keysAt(path string) []string {
 	case strings.HasPrefix(path, "pools["):
 		t = reflect.TypeFor[filePool]()
 	case strings.HasPrefix(path, "carriers["):
-		t = reflect.TypeFor[fileCarrier]()
+		t = reflect.TypeFor[CarrierKeys]()
 	default:
 		return nil
 	}
