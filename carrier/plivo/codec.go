@@ -92,7 +92,10 @@ func New(cfg Config) (*Codec, error) {
 	if c.mediaText == "" {
 		c.mediaText = DefaultMediaText
 	}
-	return c, checkMediaText(c.mediaText)
+	if err := checkMediaText(c.mediaText); err != nil {
+		return nil, err
+	}
+	return c, nil
 }
 
 // mainAccount and subAccount begin the ids of accounts and of their subaccounts.
