@@ -32,7 +32,7 @@ type callbacks struct{ action, event []byte }
 // redirect the call does not wait for our answer to action, nor hangs on it.
 // https://docs.plivo.com/docs/voice/xml/dial
 func newCallbacks(statusURL string) callbacks {
-	to := append(text.AppendXML(nil, statusURL), "?"+orderIDField+"="...)
+	to := append(text.AppendXML(nil, statusURL), "?order_id="...)
 	return callbacks{
 		action: append([]byte(`" action="`), to...),
 		event:  append([]byte(`" method="POST" redirect="false" callbackMethod="POST" callbackUrl="`), to...),

@@ -6,12 +6,11 @@ import (
 
 	"github.com/valyala/fasthttp"
 
+	"github.com/callmask/callmask/carrier/internal/callback"
 	"github.com/callmask/callmask/carrier/internal/form"
+	"github.com/callmask/callmask/carrier/internal/text"
 	"github.com/callmask/callmask/vn"
 )
-
-// orderIDField is the query parameter of our callbacks that brings the order back.
-const orderIDField = "order_id"
 
 // DecodeProgress is Decode for a callback about a call. p.CallID is the CallUUID of the
 // caller's leg, which Decode gave as the call's id. Plivo has three callbacks, and none
@@ -34,7 +33,7 @@ func (c *Codec) DecodeProgress(ctx *fasthttp.RequestCtx, _ []byte, p *vn.Progres
 	if err != nil || !known {
 		return false, err
 	}
-	if got.OrderID, err = orderID(&v.query); err != nil {
+	if got.OrderID, err = callback.Order(&v.query); err != nil {
 		return false, err
 	}
 	*p = got
@@ -46,17 +45,17 @@ func (c *Codec) AppendProgressAnswer(dst []byte) (body []byte, mediaType string)
 	return append(dst, nothing...), contentType
 }
 
-// callback is one kind of them: whose leg it is about, and which fields hold what.
-type callback struct {
+// report is one kind of them: whose leg it is about, and which fields hold what.
+type report struct {
 	leg                     vn.Leg
 	status, cause, duration string
 }
 
 // The kinds of callbacks, in the order in which they are told apart.
 var (
-	dialEvent  = callback{vn.CalleeLeg, "DialAction", "DialBLegHangupCause", "DialBLegDuration"}
-	dialResult = callback{vn.CalleeLeg, "DialStatus", "DialHangupCause", "DialBLegDuration"}
-	hangup     = callback{vn.CallerLeg, "CallStatus", "HangupCause", "Duration"}
+	dialEvent  = report{vn.CalleeLeg, "DialAction", "DialBLegHangupCause", "DialBLegDuration"}
+	dialResult = report{vn.CalleeLeg, "DialStatus", "DialHangupCause", "DialBLegDuration"}
+	hangup     = report{vn.CallerLeg, "CallStatus", "HangupCause", "Duration"}
 )
 
 // readProgress reads everything but the order's id.
@@ -84,8 +83,8 @@ func readProgress(f *form.Form) (p vn.Progress, known bool, err error) {
 	if p.CallID, err = callerLeg(f); err != nil {
 		return p, false, err
 	}
-	if p.Status.Final() && causeWord(why.Value) {
-		p.Cause = why.Keep()
+	if p.Status.Final() {
+		p.Cause = text.Cause(why.Value)
 	}
 	if p.Status == vn.LegCompleted {
 		p.Duration = seconds
@@ -94,8 +93,8 @@ func readProgress(f *form.Form) (p vn.Progress, known bool, err error) {
 }
 
 // kindOf tells which callback it is.
-func kindOf(f *form.Form) (kind callback, known bool, err error) {
-	for _, kind := range [...]callback{dialEvent, dialResult} {
+func kindOf(f *form.Form) (kind report, known bool, err error) {
+	for _, kind := range [...]report{dialEvent, dialResult} {
 		p, err := f.Text(kind.status)
 		if err != nil || len(p.Value) > 0 {
 			return kind, true, err
@@ -103,7 +102,7 @@ func kindOf(f *form.Form) (kind callback, known bool, err error) {
 	}
 	event, err := f.Text("Event")
 	if err != nil {
-		return callback{}, false, err
+		return report{}, false, err
 	}
 	direction, err := f.Text("Direction")
 	return hangup, string(event.Value) == "Hangup" && string(direction.Value) != "outbound", err
@@ -155,17 +154,6 @@ func legStatus(word, why []byte, talked time.Duration) (status vn.LegStatus, kno
 	return 0, false
 }
 
-// causeWord tells whether why is a name of a cause such as NORMAL_CLEARING. Anything
-// else could hold a number of somebody and is left out.
-func causeWord(why []byte) bool {
-	for _, b := range why {
-		if (b < 'A' || b > 'Z') && b != '_' {
-			return false
-		}
-	}
-	return len(why) > 0 && len(why) <= 64
-}
-
 // duration reads whole seconds; a field that is missing or empty is 0.
 func duration(f *form.Form, field string) (time.Duration, error) {
 	p, err := f.Text(field)
@@ -177,17 +165,4 @@ func duration(f *form.Form, field string) (time.Duration, error) {
 		return 0, &vn.FieldError{Field: field, Problem: "is not a number of seconds"}
 	}
 	return time.Duration(n) * time.Second, nil
-}
-
-// orderID reads the order's id back from the query that our answer asked for; none where
-// the callback's address was set in Plivo's console.
-func orderID(query *form.Form) ([]byte, error) {
-	p, err := query.Text(orderIDField)
-	if err != nil || len(p.Value) == 0 {
-		return nil, err
-	}
-	if err := vn.CheckOrderID(string(p.Value)); err != nil {
-		return nil, err
-	}
-	return p.Keep(), nil
 }

@@ -31,7 +31,7 @@ func newPlivoPhone() phone {
 
 func (p *plivoPhone) settings(publicURL string) []string {
 	return []string{
-		"kind: plivo", "auth_id: MAXXXXXXXXXXXXXXXXXX", fmt.Sprintf("auth_tokens: [%q, %q]", p.tokens[0], p.tokens[1]),
+		"auth_id: MAXXXXXXXXXXXXXXXXXX", fmt.Sprintf("auth_tokens: [%q, %q]", p.tokens[0], p.tokens[1]),
 		"public_url: " + publicURL,
 	}
 }
