@@ -168,13 +168,12 @@ func (c *check) among(list []byte) bool {
 // fromField holds who calls or writes: all that a permission hangs on.
 const fromField = "From"
 
-// unambiguous tells whether the signed text can be read in one way only, as far as the
-// caller is concerned. It does not show where keys and values end: of a signed
-// "ForwardedFrom=1…&From=2…", or of "From=2…&Text=From1…", somebody who got hold of the
-// signature could send on another division, in which From is 1…. So every "From" with a
-// number behind it must be accounted for by one of the fields that may have it; there
-// is no such text in another value, and no field that swallows another. A pair without
-// an equals sign is refused too: Plivo sends none, and it moves that boundary freely.
+// unambiguous tells whether no other request with another caller has the same signed
+// text. The text does not show where keys and values end: of a signed
+// "ForwardedFrom=1…&From=2…", or "From=2…&Text=xFrom1…", who got hold of it could send on
+// another division, in which From is 1…. So every "From" with a number right behind it
+// must be one of the fields that hold a number; a message with such a text is refused.
+// So is a pair without an equals sign: Plivo sends none, and it too moves a boundary.
 func (c *check) unambiguous() bool {
 	fields := 0
 	for _, pairs := range [...][]form.Param{c.query.Params, c.body.Params} {
