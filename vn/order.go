@@ -64,14 +64,14 @@ type Assignment struct {
 }
 
 // CheckOrderID returns a *FieldError unless id is a valid order id.
-func CheckOrderID(id string) error {
+func CheckOrderID[T ~string | ~[]byte](id T) error {
 	const field = "order_id"
 	switch {
-	case id == "":
+	case len(id) == 0:
 		return &FieldError{Field: field, Problem: "is missing"}
 	case len(id) > 64:
 		return &FieldError{Field: field, Problem: "is longer than 64 characters"}
-	case id == "." || id == "..":
+	case string(id) == "." || string(id) == "..":
 		return &FieldError{Field: field, Problem: "must not be . or .."}
 	}
 	for i := range len(id) {

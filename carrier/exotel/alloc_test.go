@@ -3,6 +3,7 @@
 package exotel
 
 import (
+	"strings"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -17,6 +18,7 @@ func TestDecodeAndAppendAnswerDoNotAllocate(t *testing.T) {
 	plus.Set("CallFrom", "+915555510000")
 	foreign := get(plus.Encode())
 	connect, refuse := connected(), &vn.Decision{Reason: vn.OrderEnded}
+	connect.OrderID = []byte(strings.Repeat("x", 64))
 	dst := make([]byte, 0, 1024)
 	var call vn.Call
 	require.Zero(t, testing.AllocsPerRun(200, func() {

@@ -243,7 +243,7 @@ func TestAWrongSettingIsNamed(t *testing.T) {
 		"three secrets":   {"secrets", func(c *Config) { c.Secrets = []string{secret, next, secret + "3"} }},
 		"unknown region":  {"region", func(c *Config) { c.Region = "XX" }},
 		"long region":     {"region", func(c *Config) { c.Region = "IND" }},
-		"no address":      {"status_url", func(c *Config) { c.StatusURL = "calls.example.com" }},
+		"no address":      {"public_url", func(c *Config) { c.StatusURL = "calls.example.com" }},
 	} {
 		cfg := good
 		c.edit(&cfg)

@@ -3,6 +3,7 @@
 package vonage
 
 import (
+	"strings"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -14,6 +15,7 @@ import (
 func TestAppendAnswerDoesNotAllocate(t *testing.T) {
 	c := codec(t, Config{StatusURL: status})
 	connect, refuse := connected(), &vn.Decision{Reason: vn.OrderEnded}
+	connect.OrderID = []byte(strings.Repeat("x", 64))
 	dst := make([]byte, 0, 1024)
 	require.Zero(t, testing.AllocsPerRun(200, func() {
 		c.AppendAnswer(dst, nil, connect)

@@ -163,7 +163,7 @@ func TestAWrongSettingIsNamed(t *testing.T) {
 		"empty secret":     {"secrets", func(c *Config) { c.Secrets = []string{secret, ""} }},
 		"spaces":           {"secrets", func(c *Config) { c.Secrets = []string{secret + "\n"} }},
 		"three secrets":    {"secrets", func(c *Config) { c.Secrets = []string{"a", "b", "c"} }},
-		"no address":       {"status_url", func(c *Config) { c.StatusURL = "calls.example.com" }},
+		"no address":       {"public_url", func(c *Config) { c.StatusURL = "calls.example.com" }},
 		"endless speaking": {"text", func(c *Config) { c.Text = strings.Repeat("é", 1501) }},
 		"nothing to say":   {"text", func(c *Config) { c.Text = " \n" }},
 	} {

@@ -20,17 +20,18 @@ type URL struct {
 	json []byte // escaped for a JSON string, without its quotes
 }
 
-// Parse reads the setting; empty gives the zero URL. An error is a *vn.FieldError.
+// Parse reads the address; empty gives the zero URL. It is made of the setting
+// public_url, which an error (a *vn.FieldError) therefore names.
 func Parse(s string) (URL, error) {
 	if s == "" {
 		return URL{}, nil
 	}
 	u, err := url.Parse(s)
 	if err != nil || u.Host == "" || (u.Scheme != "https" && u.Scheme != "http") {
-		return URL{}, &vn.FieldError{Field: "status_url", Problem: "must be an http or https address"}
+		return URL{}, &vn.FieldError{Field: "public_url", Problem: "must be an http or https address, such as https://calls.example.com"}
 	}
-	if u.RawQuery != "" || u.ForceQuery || u.Fragment != "" {
-		return URL{}, &vn.FieldError{Field: "status_url", Problem: "must not hold a query or a fragment: the order is appended to it as a query"}
+	if u.User != nil || u.RawQuery != "" || u.ForceQuery || u.Fragment != "" {
+		return URL{}, &vn.FieldError{Field: "public_url", Problem: "must not hold a password, a query or a fragment: it is the base that paths are appended to"}
 	}
 	quoted := text.AppendJSON(nil, s)
 	return URL{json: quoted[1 : len(quoted)-1]}, nil
@@ -43,7 +44,7 @@ func (u URL) None() bool { return len(u.json) == 0 }
 // order is left out when it is no order id, which could not stand in a URL as it is.
 func (u URL) AppendJSON(dst, order []byte) []byte {
 	dst = append(append(dst, '"'), u.json...)
-	if vn.CheckOrderID(string(order)) == nil {
+	if vn.CheckOrderID(order) == nil {
 		dst = append(append(dst, "?"+orderID+"="...), order...)
 	}
 	return append(dst, '"')
@@ -56,7 +57,7 @@ func Order(query *form.Form) ([]byte, error) {
 	if err != nil || !found {
 		return nil, err
 	}
-	if err := vn.CheckOrderID(string(p.Value)); err != nil {
+	if err := vn.CheckOrderID(p.Value); err != nil {
 		return nil, err
 	}
 	return bytes.Clone(p.Value), nil

@@ -54,11 +54,11 @@ func TestAnOddAddressStaysOneJSONString(t *testing.T) {
 
 func TestAWrongAddressIsNamed(t *testing.T) {
 	t.Parallel()
-	for _, wrong := range []string{"calls.example.com", "ftp://h/x", "https://", status + "?a=b", status + "?", status + "#x", "https://h/\n"} {
+	for _, wrong := range []string{"calls.example.com", "ftp://h/x", "https://", status + "?a=b", status + "?", status + "#x", "https://u:p@h/x", "https://h/\n"} {
 		_, err := Parse(wrong)
 		var field *vn.FieldError
 		require.ErrorAs(t, err, &field, wrong)
-		require.Equal(t, "status_url", field.Field)
+		require.Equal(t, "public_url", field.Field)
 	}
 	require.True(t, parse(t, "").None())
 	require.False(t, parse(t, status).None())
