@@ -6,8 +6,8 @@ import (
 )
 
 // number reads a number as Exotel writes it: 0XXXXXXXXXX, as people in the region dial
-// it; digits with the country code; or E.164, whose plus sign arrives as a space because
-// Exotel does not escape it in the query. The documentation shows all of them:
+// it, or E.164, whose plus sign arrives as a space because Exotel does not escape it in
+// the query. Both stand in its documentation; digits with the country code are read too.
 // https://support.exotel.com/support/solutions/articles/3000096873 .../48283
 //
 // Only what none of the quick forms fits is left to package numbering, which allocates.
