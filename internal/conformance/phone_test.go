@@ -32,6 +32,7 @@ type texter interface {
 // that the connect answer asked for, as outcome has it; empty where that is set in the
 // carrier's dashboard.
 type watcher interface {
+	// progress makes the request that tells it, nil for a status that the carrier never tells.
 	progress(p telling) *http.Request
 }
 
