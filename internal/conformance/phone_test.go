@@ -8,8 +8,8 @@ import (
 // phone plays one kind of carrier towards the router: it makes the requests as the
 // carrier makes them and reads the answers as the carrier would.
 type phone interface {
-	// settings is the carrier's entry of callmask.yaml as lines `key: value`, without
-	// name and id, with two keys where the scheme rotates keys. publicURL is what the
+	// settings is the carrier's entry of callmask.yaml as lines `key: value`, without name, kind
+	// and id, with two keys where the scheme rotates keys. publicURL is what the
 	// carrier believes to call; the requests go somewhere else.
 	settings(publicURL string) []string
 	// ring makes the request that announces a call.

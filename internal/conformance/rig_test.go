@@ -116,8 +116,8 @@ func newRig(t *testing.T, e entry) *rig {
 // configured reads a settings file with the carrier, as callmask does.
 func (r *rig) configured(t *testing.T) settings.Carrier {
 	t.Helper()
-	lines := []string{"carriers:", "  - name: " + name, "    kind: " + string(r.kind), "    id: 9"}
-	for _, line := range r.phone.settings(public) {
+	lines := []string{"carriers:", "  - name: " + name, "    id: 9"}
+	for _, line := range append(r.phone.settings(public), "kind: "+string(r.kind)) {
 		lines = append(lines, "    "+line)
 	}
 	path := filepath.Join(t.TempDir(), "callmask.yaml")
