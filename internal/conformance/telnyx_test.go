@@ -25,12 +25,12 @@ func newTelnyxPhone() phone {
 	return p
 }
 
-func (p telnyxPhone) settings(string) []string {
+func (p telnyxPhone) settings(publicURL string) []string {
 	public := make([]string, 0, 2)
 	for _, key := range p.keys[:2] {
 		public = append(public, strconv.Quote(base64.StdEncoding.EncodeToString(key[ed25519.SeedSize:])))
 	}
-	return []string{"kind: telnyx", fmt.Sprintf("public_keys: [%s, %s]", public[0], public[1])}
+	return []string{fmt.Sprintf("public_keys: [%s, %s]", public[0], public[1]), "public_url: " + publicURL}
 }
 
 func (telnyxPhone) window() time.Duration { return 5 * time.Minute }

@@ -26,7 +26,6 @@ var twilioTokens = []string{"first-auth-token", "second-auth-token"}
 
 func (twilioPhone) settings(publicURL string) []string {
 	return []string{
-		"kind: twilio",
 		"account_sid: " + twilioAccount,
 		fmt.Sprintf("auth_tokens: [%q, %q]", twilioTokens[0], twilioTokens[1]),
 		"public_url: " + publicURL,
