@@ -52,10 +52,8 @@ func (c *Codec) appendDial(dst []byte, d *vn.Decision) []byte {
 	dst = text.AppendSeconds(dst, d.RingTimeout)
 	dst = append(dst, `,"timeLimit":`...)
 	dst = text.AppendSeconds(dst, d.MaxDuration)
-	if len(c.hook) > 0 && len(d.OrderID) > 0 {
-		dst = append(dst, c.hook...)
-		dst = append(dst, d.OrderID...)
-		dst = append(dst, '"')
+	if !c.status.None() {
+		dst = c.status.AppendJSON(append(dst, `,"actionHook":`...), d.OrderID)
 	}
 	dst = append(dst, `,"target":[{"type":"phone","number":"`...)
 	dst = d.Destination.AppendE164(dst)

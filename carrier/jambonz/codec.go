@@ -1,12 +1,12 @@
 package jambonz
 
 import (
-	"net/url"
 	"strings"
 	"time"
 
 	"github.com/valyala/fasthttp"
 
+	"github.com/callmask/callmask/carrier/internal/callback"
 	"github.com/callmask/callmask/carrier/internal/jsonform"
 	"github.com/callmask/callmask/carrier/internal/text"
 	"github.com/callmask/callmask/vn"
@@ -34,7 +34,7 @@ type Config struct {
 type Codec struct {
 	secrets [][]byte
 	now     func() time.Time
-	hook    []byte // the dial verb's actionHook up to the order's id; empty for none
+	status  callback.URL
 	trunk   []byte // what follows the number dialled
 }
 
@@ -59,13 +59,9 @@ func New(cfg Config) (*Codec, error) {
 		}
 		c.trunk = text.AppendJSON([]byte(`,"trunk":`), cfg.Trunk)
 	}
-	if cfg.StatusURL != "" {
-		u, err := url.Parse(cfg.StatusURL)
-		if err != nil || u.Host == "" || (u.Scheme != "https" && u.Scheme != "http") || strings.ContainsAny(cfg.StatusURL, "?#") {
-			return nil, &vn.FieldError{Field: "public_url", Problem: "must be an http or https address without a query, such as https://calls.example.com"}
-		}
-		c.hook = text.AppendJSON([]byte(`,"actionHook":`), cfg.StatusURL+"?order_id=")
-		c.hook = c.hook[:len(c.hook)-1] // the order's id follows within the quotes
+	var err error
+	if c.status, err = callback.Parse(cfg.StatusURL); err != nil {
+		return nil, err
 	}
 	return c, nil
 }

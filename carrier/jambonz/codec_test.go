@@ -177,10 +177,6 @@ func TestConnectedCallsAreDialledWithTheVNAsCallerID(t *testing.T) {
 		require.Equal(t, "application/json", mediaType)
 		require.Equal(t, http.StatusOK, status)
 	}
-	withoutOrder := d
-	withoutOrder.OrderID = nil
-	body, _, _ := codec(t, Config{StatusURL: "https://calls.example.com/x"}).AppendAnswer(nil, new(vn.Call), &withoutOrder)
-	require.Equal(t, golden(t, "dial.json"), string(body), "no callback that could not be read")
 }
 
 func TestRefusalsAreValidAnswersAndAllAlike(t *testing.T) {
@@ -223,14 +219,14 @@ func TestAWrongSettingIsNamed(t *testing.T) {
 		"three secrets":   {"secrets", func(c *Config) { c.Secrets = []string{"a", "b", "c"} }},
 		"odd trunk":       {"trunk", func(c *Config) { c.Trunk = "a\nb" }},
 		"long trunk":      {"trunk", func(c *Config) { c.Trunk = strings.Repeat("x", maxTrunk+1) }},
-		"no scheme":       {"public_url", func(c *Config) { c.StatusURL = "calls.example.com/status" }},
-		"another scheme":  {"public_url", func(c *Config) { c.StatusURL = "ftp://calls.example.com/status" }},
-		"no host":         {"public_url", func(c *Config) { c.StatusURL = "https:///status" }},
-		"a query":         {"public_url", func(c *Config) { c.StatusURL = "https://calls.example.com/status?a=b" }},
-		"an empty one":    {"public_url", func(c *Config) { c.StatusURL = "https://calls.example.com/status?" }},
-		"a fragment":      {"public_url", func(c *Config) { c.StatusURL = "https://calls.example.com/status#rc=1" }},
-		"no URL":          {"public_url", func(c *Config) { c.StatusURL = "https://a b/" }},
-		"a broken escape": {"public_url", func(c *Config) { c.StatusURL = "https://calls.example.com/%zz" }},
+		"no scheme":       {"status_url", func(c *Config) { c.StatusURL = "calls.example.com/status" }},
+		"another scheme":  {"status_url", func(c *Config) { c.StatusURL = "ftp://calls.example.com/status" }},
+		"no host":         {"status_url", func(c *Config) { c.StatusURL = "https:///status" }},
+		"a query":         {"status_url", func(c *Config) { c.StatusURL = "https://calls.example.com/status?a=b" }},
+		"an empty one":    {"status_url", func(c *Config) { c.StatusURL = "https://calls.example.com/status?" }},
+		"a fragment":      {"status_url", func(c *Config) { c.StatusURL = "https://calls.example.com/status#rc=1" }},
+		"no URL":          {"status_url", func(c *Config) { c.StatusURL = "https://a b/" }},
+		"a broken escape": {"status_url", func(c *Config) { c.StatusURL = "https://calls.example.com/%zz" }},
 	} {
 		cfg := Config{Secrets: []string{secret}}
 		c.edit(&cfg)

@@ -7,6 +7,7 @@ import (
 
 	"github.com/valyala/fasthttp"
 
+	"github.com/callmask/callmask/carrier/internal/callback"
 	"github.com/callmask/callmask/carrier/internal/form"
 	"github.com/callmask/callmask/carrier/internal/jsonform"
 	"github.com/callmask/callmask/vn"
@@ -33,7 +34,12 @@ func (c *Codec) DecodeProgress(ctx *fasthttp.RequestCtx, _ []byte, p *vn.Progres
 	if err != nil {
 		return false, err
 	}
-	order, err := orderID(ctx.RequestURI())
+	var query form.Form
+	_, raw, _ := bytes.Cut(ctx.RequestURI(), []byte{'?'})
+	if !query.Parse(raw) {
+		return false, &vn.FieldError{Field: "query", Problem: "is not well formed"}
+	}
+	order, err := callback.Order(&query)
 	if err != nil {
 		return false, err
 	}
@@ -51,23 +57,6 @@ func (c *Codec) DecodeProgress(ctx *fasthttp.RequestCtx, _ []byte, p *vn.Progres
 	}
 	*p = told
 	return true, nil
-}
-
-// orderID reads what AppendAnswer put into the address, nil when it is not there.
-func orderID(uri []byte) ([]byte, error) {
-	_, query, _ := bytes.Cut(uri, []byte{'?'})
-	var f form.Form
-	if !f.Parse(query) {
-		return nil, &vn.FieldError{Field: "query", Problem: "is not well formed"}
-	}
-	id, found, err := f.Optional("order_id")
-	if err != nil || !found {
-		return nil, err
-	}
-	if err := vn.CheckOrderID(string(id.Value)); err != nil {
-		return nil, err
-	}
-	return id.Keep(), nil
 }
 
 // dialled reads an actionHook. Its dial_call_status is the last that was heard of the

@@ -3,7 +3,6 @@ package conformance
 import (
 	"bytes"
 	"context"
-	"errors"
 	"fmt"
 	"io"
 	"net/http"
@@ -348,8 +347,6 @@ type toldMessage struct {
 	verdict   vn.Verdict
 }
 
-var errCarrier = errors.New("the recorder was told another carrier's name")
-
 // next returns a number that no other call has.
 func (r *told) next() uint64 {
 	r.mu.Lock()
@@ -374,7 +371,7 @@ func (r *told) Progress(carrier string, p *vn.Progress) {
 
 func (r *told) keep(carrier string, add func()) {
 	if carrier != name {
-		panic(errCarrier)
+		return // and missed where it should be
 	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
