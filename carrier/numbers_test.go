@@ -23,3 +23,26 @@ func TestAPIErrorSaysWhatTheCarrierSaid(t *testing.T) {
 	var api *carrier.APIError
 	require.True(t, errors.As(fmt.Errorf("buy: %w", &carrier.APIError{Status: 500}), &api))
 }
+
+func TestOnlyACertainNoMeansThatNothingWasBought(t *testing.T) {
+	t.Parallel()
+	refusal := func(status int) error { return &carrier.APIError{Status: status} }
+	for name, test := range map[string]struct {
+		err  error
+		want bool
+	}{
+		"not available":           {fmt.Errorf("buy: %w", carrier.ErrNotAvailable), true},
+		"not sent":                {fmt.Errorf("buy: %w: %w", carrier.ErrNotSent, carrier.ErrCircuitOpen), true},
+		"refused":                 {fmt.Errorf("buy: %w", refusal(400)), true},
+		"throttled":               {refusal(429), true},
+		"credentials":             {fmt.Errorf("%w (%w)", carrier.ErrCredentials, refusal(401)), true},
+		"unknown":                 {carrier.ErrUnknownOutcome, false},
+		"unknown, though refused": {fmt.Errorf("%w (%w)", carrier.ErrUnknownOutcome, refusal(400)), false},
+		"the carrier's failure":   {refusal(502), false},
+		"the carrier's time-out":  {refusal(408), false},
+		"anything else":           {errors.New("broken pipe"), false},
+		"no failure":              {nil, false},
+	} {
+		require.Equal(t, test.want, carrier.NothingBought(test.err), name)
+	}
+}

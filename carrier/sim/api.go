@@ -31,14 +31,8 @@ const (
 	codeFailed       = "failed"
 )
 
-// answer is what a request is answered with.
-type answer struct {
-	status int
-	body   any // nil sends none
-}
-
-func refuse(status int, code string) answer {
-	return answer{status: status, body: map[string]any{"error": map[string]string{"code": code}}}
+func refuse(status int, code string) Answer {
+	return Answer{Status: status, Body: map[string]any{"error": map[string]string{"code": code}}}
 }
 
 // offer is a number for sale, as the API writes it.
@@ -53,7 +47,7 @@ func (s *Server) routes() {
 	s.mux = http.NewServeMux()
 	for pattern, h := range map[string]struct {
 		op   Op
-		work func(r *http.Request, f Fault) answer
+		work func(r *http.Request, f Fault) Answer
 	}{
 		"GET /v1/available":       {OpSearch, s.search},
 		"POST /v1/numbers":        {OpBuy, s.buy},
@@ -61,68 +55,27 @@ func (s *Server) routes() {
 		"PATCH /v1/numbers/{id}":  {OpConfigure, s.configure},
 		"DELETE /v1/numbers/{id}": {OpRelease, s.release},
 	} {
-		s.mux.HandleFunc(pattern, func(w http.ResponseWriter, r *http.Request) { s.handle(w, r, h.op, h.work) })
+		s.mux.HandleFunc(pattern, func(w http.ResponseWriter, r *http.Request) {
+			if !s.authorised(r) {
+				refuse(http.StatusUnauthorized, codeUnauthorised).Write(w)
+				return
+			}
+			r.Body = http.MaxBytesReader(w, r.Body, maxRequest)
+			s.Handle(w, r, h.op, failure, func(f Fault) Answer { return h.work(r, f) })
+		})
 	}
+}
+
+// failure is the answer to a request that meets a fault.
+func failure(status int) Answer {
+	if status == http.StatusTooManyRequests {
+		return refuse(status, codeThrottled)
+	}
+	return refuse(status, codeFailed)
 }
 
 // ServeHTTP implements http.Handler.
 func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) { s.mux.ServeHTTP(w, r) }
-
-// handle authenticates a request, lets it take its time, does its work under the
-// fault it meets, and answers.
-func (s *Server) handle(w http.ResponseWriter, r *http.Request, op Op, work func(*http.Request, Fault) answer) {
-	if !s.authorised(r) {
-		write(w, refuse(http.StatusUnauthorized, codeUnauthorised))
-		return
-	}
-	r.Body = http.MaxBytesReader(w, r.Body, maxRequest)
-	s.mu.Lock()
-	fault, latency := s.takeFault(op), s.latency
-	s.mu.Unlock()
-	if latency > 0 && !s.wait(r, latency) {
-		panic(http.ErrAbortHandler) // the client or the server has gone: there is nobody to answer
-	}
-	switch fault.Kind {
-	case Fail:
-		write(w, refuse(fault.Status, codeFailed))
-		return
-	case Throttle:
-		if fault.RetryAfter > 0 {
-			w.Header().Set("Retry-After", strconv.FormatInt(int64((fault.RetryAfter+time.Second-1)/time.Second), 10))
-		}
-		write(w, refuse(http.StatusTooManyRequests, codeThrottled))
-		return
-	}
-	result := work(r, fault)
-	switch fault.Kind {
-	case HangUp:
-		panic(http.ErrAbortHandler) // net/http's way to drop the connection
-	case Hang:
-		select {
-		case <-r.Context().Done():
-		case <-s.stopping:
-		}
-		panic(http.ErrAbortHandler)
-	case Garble:
-		w.Header().Set("Content-Type", "text/html")
-		_, _ = io.WriteString(w, "<html><body>We'll be right back.</body></html>") // the client may be gone
-		return
-	}
-	write(w, result)
-}
-
-// wait lets d pass; false when the client or the server went meanwhile.
-func (s *Server) wait(r *http.Request, d time.Duration) bool {
-	t := time.NewTimer(d)
-	defer t.Stop()
-	select {
-	case <-t.C:
-		return true
-	case <-r.Context().Done():
-	case <-s.stopping:
-	}
-	return false
-}
 
 // authorised tells whether the request bears one of the tokens.
 func (s *Server) authorised(r *http.Request) bool {
@@ -140,21 +93,6 @@ func (s *Server) authorised(r *http.Request) bool {
 	return found == 1
 }
 
-func write(w http.ResponseWriter, a answer) {
-	if a.body == nil {
-		w.WriteHeader(a.status)
-		return
-	}
-	body, err := json.Marshal(a.body)
-	if err != nil {
-		http.Error(w, "cannot write the answer", http.StatusInternalServerError)
-		return
-	}
-	w.Header().Set("Content-Type", jsonType)
-	w.WriteHeader(a.status)
-	_, _ = w.Write(body) // the client may be gone
-}
-
 // read decodes a request's body.
 func read(r *http.Request, into any) error {
 	dec := json.NewDecoder(r.Body)
@@ -168,7 +106,7 @@ func read(r *http.Request, into any) error {
 	return nil
 }
 
-func (s *Server) search(r *http.Request, _ Fault) answer {
+func (s *Server) search(r *http.Request, _ Fault) Answer {
 	limit := 30
 	if given := r.URL.Query().Get("limit"); given != "" {
 		var err error
@@ -177,22 +115,14 @@ func (s *Server) search(r *http.Request, _ Fault) answer {
 		}
 	}
 	region := r.URL.Query().Get("region")
-	s.mu.Lock()
-	defer s.mu.Unlock()
 	found := make([]offer, 0, limit)
-	if sh := s.shelves[region]; sh != nil {
-		for i := sh.next; i < len(sh.numbers) && len(found) < limit; i++ {
-			if _, free := s.forSale[sh.numbers[i]]; free {
-				found = append(found, offer{sh.numbers[i].E164(), region, s.cfg.Price, s.cfg.Currency})
-			} else if i == sh.next {
-				sh.next++
-			}
-		}
+	for _, n := range s.Offer(region, limit) {
+		found = append(found, offer{n.E164(), region, s.cfg.Price, s.cfg.Currency})
 	}
-	return answer{http.StatusOK, map[string]any{"numbers": found}}
+	return Answer{http.StatusOK, map[string]any{"numbers": found}}
 }
 
-func (s *Server) buy(r *http.Request, f Fault) answer {
+func (s *Server) buy(r *http.Request, f Fault) Answer {
 	var req struct {
 		Number string `json:"number"`
 		Ref    string `json:"ref"`
@@ -206,19 +136,20 @@ func (s *Server) buy(r *http.Request, f Fault) answer {
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	_, free := s.forSale[number]
-	delete(s.forSale, number)
-	if !free || f.Kind == Snatch {
+	if !s.Sell(number) || f.Kind == Snatch {
 		return refuse(http.StatusConflict, codeNotAvailable)
 	}
 	s.sequence++
 	bought := owned{ID: fmt.Sprintf("SN%010d", s.sequence), Number: req.Number, Ref: req.Ref}
 	s.owned = append(s.owned, bought)
 	s.purchases = append(s.purchases, Purchase{Number: number, ID: bought.ID, Ref: bought.Ref, At: time.Now()})
-	return answer{http.StatusCreated, bought}
+	if f.Kind == Partial {
+		s.owned[len(s.owned)-1].Ref, bought.ID = "", ""
+	}
+	return Answer{http.StatusCreated, bought}
 }
 
-func (s *Server) list(r *http.Request, _ Fault) answer {
+func (s *Server) list(r *http.Request, _ Fault) Answer {
 	after := r.URL.Query().Get("after")
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -232,7 +163,7 @@ func (s *Server) list(r *http.Request, _ Fault) answer {
 		next = s.owned[to-1].ID
 	}
 	page := make([]owned, 0, to-from)
-	return answer{http.StatusOK, map[string]any{"numbers": append(page, s.owned[from:to]...), "next": next}}
+	return Answer{http.StatusOK, map[string]any{"numbers": append(page, s.owned[from:to]...), "next": next}}
 }
 
 // find returns where the number with the id is, or would be. mu is held.
@@ -240,7 +171,7 @@ func (s *Server) find(id string) (int, bool) {
 	return slices.BinarySearchFunc(s.owned, id, func(o owned, id string) int { return strings.Compare(o.ID, id) })
 }
 
-func (s *Server) configure(r *http.Request, _ Fault) answer {
+func (s *Server) configure(r *http.Request, _ Fault) Answer {
 	var req struct {
 		WebhookURL string `json:"webhook_url"`
 	}
@@ -254,10 +185,10 @@ func (s *Server) configure(r *http.Request, _ Fault) answer {
 		return refuse(http.StatusNotFound, codeNotFound)
 	}
 	s.owned[i].WebhookURL = req.WebhookURL
-	return answer{http.StatusOK, s.owned[i]}
+	return Answer{http.StatusOK, s.owned[i]}
 }
 
-func (s *Server) release(r *http.Request, _ Fault) answer {
+func (s *Server) release(r *http.Request, _ Fault) Answer {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	i, found := s.find(r.PathValue("id"))
@@ -265,5 +196,5 @@ func (s *Server) release(r *http.Request, _ Fault) answer {
 		return refuse(http.StatusNotFound, codeNotFound)
 	}
 	s.owned = slices.Delete(s.owned, i, i+1)
-	return answer{status: http.StatusNoContent}
+	return Answer{Status: http.StatusNoContent}
 }

@@ -1,9 +1,6 @@
 package sim
 
-import (
-	"net/http"
-	"time"
-)
+import "time"
 
 // Op is one request of the number API.
 type Op string
@@ -30,8 +27,11 @@ const (
 	HangUp FaultKind = "hang_up"
 	// Hang does the work and stays silent until the client gives up.
 	Hang FaultKind = "hang"
-	// Garble does the work and answers 200 with an HTML page.
+	// Garble does the work and answers Fault.Status (0: 200) with an HTML page.
 	Garble FaultKind = "garble"
+	// Partial (OpBuy only) sells the number, loses what came with it (reference,
+	// webhook), and answers without its id.
+	Partial FaultKind = "partial"
 	// Snatch (OpBuy only) sells the number to somebody else at that moment.
 	Snatch FaultKind = "snatch"
 )
@@ -41,45 +41,42 @@ type Fault struct {
 	Op         Op
 	Kind       FaultKind
 	Times      int           // 0 means 1
-	Status     int           // of Fail
+	Status     int           // of Fail and Garble
 	RetryAfter time.Duration // of Throttle, whole seconds; 0 sends no Retry-After
 }
 
 // Inject adds a fault behind those that are still waiting. Each request meets at most
 // one of them, the first that fits.
-func (s *Server) Inject(f Fault) {
+func (h *Host) Inject(f Fault) {
 	f.Times = max(1, f.Times)
-	if f.Status == 0 {
-		f.Status = http.StatusInternalServerError
-	}
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.faults = append(s.faults, f)
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.faults = append(h.faults, f)
 }
 
 // ClearFaults takes back every fault that has not happened yet.
-func (s *Server) ClearFaults() {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.faults = nil
+func (h *Host) ClearFaults() {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.faults = nil
 }
 
 // SetLatency makes every request take at least d.
-func (s *Server) SetLatency(d time.Duration) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.latency = d
+func (h *Host) SetLatency(d time.Duration) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.latency = d
 }
 
 // takeFault returns the fault that op meets, and counts it. mu is held.
-func (s *Server) takeFault(op Op) Fault {
-	for i := range s.faults {
-		f := s.faults[i]
-		if (f.Op != "" && f.Op != op) || (f.Kind == Snatch && op != OpBuy) {
+func (h *Host) takeFault(op Op) Fault {
+	for i := range h.faults {
+		f := h.faults[i]
+		if (f.Op != "" && f.Op != op) || ((f.Kind == Snatch || f.Kind == Partial) && op != OpBuy) {
 			continue
 		}
-		if s.faults[i].Times--; s.faults[i].Times == 0 {
-			s.faults = append(s.faults[:i], s.faults[i+1:]...)
+		if h.faults[i].Times--; h.faults[i].Times == 0 {
+			h.faults = append(h.faults[:i], h.faults[i+1:]...)
 		}
 		return f
 	}

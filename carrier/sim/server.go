@@ -3,9 +3,6 @@ package sim
 import (
 	"cmp"
 	"context"
-	"errors"
-	"fmt"
-	"net"
 	"net/http"
 	"slices"
 	"sync"
@@ -50,26 +47,16 @@ type Purchase struct {
 // Errors are {"error":{"code"}}. As with real carriers there is no idempotency key,
 // a search reserves nothing, and a released number cannot be bought again.
 type Server struct {
-	cfg      ServerConfig
-	mux      *http.ServeMux
-	stopping chan struct{}
-	stop     sync.Once
-	listener net.Listener
+	*Host
+	*Market
+
+	cfg ServerConfig
+	mux *http.ServeMux
 
 	mu        sync.Mutex
-	shelves   map[string]*shelf    // by region
-	forSale   map[vn.Number]string // number → region, while nobody has it
-	owned     []owned              // in the order of their ids
+	owned     []owned // in the order of their ids
 	purchases []Purchase
 	sequence  int
-	faults    []Fault
-	latency   time.Duration
-}
-
-// shelf is one region's stock in the order in which it is offered.
-type shelf struct {
-	numbers []vn.Number
-	next    int // everything before it is sold
 }
 
 // owned is a number that the account has.
@@ -85,95 +72,18 @@ func NewServer(cfg ServerConfig) (*Server, error) {
 	if len(cfg.Tokens) == 0 || slices.Contains(cfg.Tokens, "") {
 		return nil, &vn.FieldError{Field: "tokens", Problem: "must hold at least one token and no empty one"}
 	}
-	if cfg.Stock == nil {
-		cfg.Stock = DefaultStock()
-	}
 	cfg.Price, cfg.Currency = cmp.Or(cfg.Price, "1.00"), cmp.Or(cfg.Currency, "USD")
 	cfg.PageSize = cmp.Or(cfg.PageSize, 100)
 	if cfg.PageSize < 1 || cfg.PageSize > maxPage {
 		return nil, &vn.FieldError{Field: "page_size", Problem: "must be 1 to 1000"}
 	}
-	s := &Server{
-		cfg: cfg, stopping: make(chan struct{}), latency: cfg.Latency,
-		shelves: make(map[string]*shelf), forSale: make(map[vn.Number]string),
+	market, err := NewMarket(cfg.Stock)
+	if err != nil {
+		return nil, err
 	}
-	for i := range cfg.Stock {
-		if err := s.addStock(&cfg.Stock[i]); err != nil {
-			return nil, err
-		}
-	}
+	s := &Server{Host: NewHost(cfg.Latency), Market: market, cfg: cfg}
 	s.routes()
 	return s, nil
-}
-
-// AddStock puts more numbers up for sale. Those already known are left as they are.
-func (s *Server) AddStock(stock Stock) error {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.addStock(&stock)
-}
-
-func (s *Server) addStock(stock *Stock) error {
-	numbers, err := stock.numbers()
-	if err != nil {
-		return err
-	}
-	sh := s.shelves[stock.Region]
-	if sh == nil {
-		sh = &shelf{}
-		s.shelves[stock.Region] = sh
-	}
-	known := make(map[vn.Number]bool, len(sh.numbers))
-	for _, n := range sh.numbers {
-		known[n] = true
-	}
-	for _, n := range numbers {
-		if !known[n] {
-			sh.numbers = append(sh.numbers, n)
-			s.forSale[n] = stock.Region
-		}
-	}
-	return nil
-}
-
-// SellOut leaves at most n numbers for sale in the region.
-func (s *Server) SellOut(region string, n int) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	sh := s.shelves[region]
-	if sh == nil {
-		return
-	}
-	for _, number := range sh.numbers {
-		if _, free := s.forSale[number]; !free {
-			continue
-		}
-		if n--; n < 0 {
-			delete(s.forSale, number)
-		}
-	}
-}
-
-// Sell sells one number to somebody else; false when it is not for sale.
-func (s *Server) Sell(number vn.Number) bool {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	_, free := s.forSale[number]
-	delete(s.forSale, number)
-	return free
-}
-
-// Available returns how many numbers are for sale in the region.
-func (s *Server) Available(region string) int {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	n := 0
-	for _, r := range s.forSale {
-		if r == region {
-			n++
-		}
-	}
-	return n
 }
 
 // Purchases returns every purchase there was, in its order, those whose answer was
@@ -205,56 +115,5 @@ func (s *Server) WebhookURL(number vn.Number) string {
 	return ""
 }
 
-// Listen opens the address, such as 127.0.0.1:0 for any free port. Other than
-// loopback addresses are refused: the numbers and the token are play money. It is
-// called once, before Run and URL.
-func (s *Server) Listen(ctx context.Context, addr string) error {
-	l, err := new(net.ListenConfig).Listen(ctx, "tcp", addr)
-	if err != nil {
-		return fmt.Errorf("sim: listen: %w", err)
-	}
-	if a, ok := l.Addr().(*net.TCPAddr); !ok || !a.IP.IsLoopback() {
-		return errors.Join(errors.New("sim: listen: the simulated carrier serves loopback addresses only, such as 127.0.0.1:0"), l.Close())
-	}
-	s.listener = l
-	return nil
-}
-
-// URL returns the address of the API, what Config.APIURL of Numbers takes; empty
-// before Listen.
-func (s *Server) URL() string {
-	if s.listener == nil {
-		return ""
-	}
-	return "http://" + s.listener.Addr().String()
-}
-
-// Run serves until ctx ends, finishes the requests in flight (5 s at most) and
-// returns nil. It needs Listen before and can run once.
-func (s *Server) Run(ctx context.Context) error {
-	if s.listener == nil {
-		return errors.New("sim: run: call Listen first")
-	}
-	srv := &http.Server{
-		Handler: s, ReadHeaderTimeout: 5 * time.Second, ReadTimeout: 10 * time.Second,
-		WriteTimeout: time.Minute, IdleTimeout: time.Minute, MaxHeaderBytes: 16 << 10,
-	}
-	served := make(chan error, 1)
-	go func() { served <- srv.Serve(s.listener) }()
-	select {
-	case err := <-served:
-		return fmt.Errorf("sim: serve: %w", err)
-	case <-ctx.Done():
-	}
-	s.stop.Do(func() { close(s.stopping) })
-	grace, cancel := context.WithTimeout(context.WithoutCancel(ctx), 5*time.Second)
-	defer cancel()
-	err := srv.Shutdown(grace)
-	if err != nil {
-		err = fmt.Errorf("sim: stop: %w", errors.Join(err, srv.Close()))
-	}
-	if ended := <-served; !errors.Is(ended, http.ErrServerClosed) {
-		err = errors.Join(err, fmt.Errorf("sim: serve: %w", ended))
-	}
-	return err
-}
+// Run serves until ctx ends. It needs Listen before and can run once.
+func (s *Server) Run(ctx context.Context) error { return s.Serve(ctx, s) }

@@ -1,0 +1,109 @@
+package twilio
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/url"
+	"strings"
+
+	openapi "github.com/twilio/twilio-go/rest/api/v2010"
+
+	"github.com/callmask/callmask/carrier"
+	"github.com/callmask/callmask/carrier/internal/api"
+	"github.com/callmask/callmask/vn"
+)
+
+const (
+	pageSize = 1000   // of a list, Twilio's limit
+	maxPages = 10_000 // so that a list that does not end cannot hold us
+)
+
+// List returns every number that the account owns, all pages, or an error: never a
+// part of them. A number that moves from one page to the next meanwhile is there once.
+// Twilio continues a list after its last number (PageToken), not at a count, so
+// that numbers bought and released meanwhile push no other one out.
+func (n *Numbers) List(ctx context.Context) ([]carrier.Bought, error) {
+	p := new(openapi.ListIncomingPhoneNumberParams).SetPageSize(pageSize)
+	seen := make(map[string]struct{})
+	var all []carrier.Bought
+	token, number := "", ""
+	for range maxPages {
+		page, err := ask(ctx, n, func(s *openapi.ApiService) (*openapi.ListIncomingPhoneNumberResponse, error) {
+			return s.PageIncomingPhoneNumber(p, token, number)
+		})
+		if err == nil && page.IncomingPhoneNumbers == nil {
+			err = api.ErrUnexpected // JSON without a list is not an account without numbers
+		}
+		if err != nil {
+			return nil, fmt.Errorf("twilio: list numbers: %w", err)
+		}
+		for i := range page.IncomingPhoneNumbers {
+			b, err := n.bought(&page.IncomingPhoneNumbers[i])
+			if err != nil {
+				return nil, fmt.Errorf("twilio: list numbers: %w", err)
+			}
+			if _, twice := seen[b.Ref]; !twice {
+				seen[b.Ref] = struct{}{}
+				all = append(all, b)
+			}
+		}
+		next := value(page.NextPageUri)
+		if next == "" {
+			return all, nil
+		}
+		last := token + " " + number
+		if token, number, err = n.nextPage(next); err != nil {
+			return nil, fmt.Errorf("twilio: list numbers: %w", err)
+		}
+		if token+" "+number == last {
+			return nil, errors.New("twilio: list numbers: a page is followed by itself")
+		}
+	}
+	return nil, errors.New("twilio: list numbers: the pages do not end")
+}
+
+// nextPage reads a page's next_page_uri. Only its token and number are used, so the
+// request stays on the list's own address whatever the answer says.
+func (n *Numbers) nextPage(uri string) (token, number string, err error) {
+	u, err := url.Parse(uri)
+	if err != nil || u.Host != "" || u.Path != "/2010-04-01/Accounts/"+n.account+"/IncomingPhoneNumbers.json" {
+		return "", "", errors.New("a page is followed by another address than the list's")
+	}
+	q := u.Query()
+	if token, number = q.Get("PageToken"), q.Get("Page"); token == "" && number == "" {
+		return "", "", errors.New("a page does not tell what follows it")
+	}
+	return token, number, nil
+}
+
+// bought reads a number of the account's.
+func (n *Numbers) bought(got *openapi.ApiV2010IncomingPhoneNumber) (carrier.Bought, error) {
+	number, ok := vn.ParseE164(value(got.PhoneNumber))
+	if !ok || !isSID(value(got.Sid), "PN") {
+		return carrier.Bought{}, api.ErrUnexpected
+	}
+	b := carrier.Bought{Number: number, Ref: *got.Sid, Tag: tag(value(got.FriendlyName), number)}
+	if voice := value(got.VoiceUrl); voice != "" && differences(got, n.settings(voice)) == nil {
+		b.WebhookURL = voice
+	}
+	return b, nil
+}
+
+// tag reads the friendly name as the reference of the purchase. A number that was
+// given none is called after itself, as people of its country write it: "(202) 555-0100".
+func tag(name string, number vn.Number) string {
+	digits := 0
+	for i := range len(name) {
+		switch c := name[i]; {
+		case c >= '0' && c <= '9':
+			digits++
+		case !strings.ContainsRune("+-(). ", rune(c)):
+			return name
+		}
+	}
+	if digits < 5 {
+		return name
+	}
+	return ""
+}
