@@ -61,27 +61,26 @@ func (a *App) simServers(ctx context.Context) error {
 func (a *App) sellers() (map[string]replenisher.CarrierConfig, error) {
 	sellers := map[string]replenisher.CarrierConfig{}
 	for i := range a.set.Carriers {
-		c := &a.set.Carriers[i]
-		if c.Kind != settings.Sim {
+		c := a.set.Carriers[i]
+		if !c.Sells() {
 			continue
 		}
 		api := c.APIURL
 		if own, ok := a.simURLs[c.Name]; ok {
 			api = own
 		}
-		numbers, err := sim.NewNumbers(sim.NumbersConfig{APIURL: api, Token: c.Secrets[0]})
+		if c.Kind == settings.Sim && c.PublicURL == "" {
+			if a.at.HTTP == "" {
+				return nil, fmt.Errorf("carriers[%d].public_url: is missing: without the router here nobody else knows where calls go", i)
+			}
+			c.PublicURL = "http://" + a.at.HTTP
+		}
+		numbers, err := c.Numbers(api)
 		if err != nil {
 			return nil, fmt.Errorf("carriers[%d]: %w", i, err)
 		}
 		a.onEnd("carrier "+c.Name, func(context.Context) error { numbers.Close(); return nil })
-		base := c.PublicURL
-		if base == "" {
-			if a.at.HTTP == "" {
-				return nil, fmt.Errorf("carriers[%d].public_url: is missing: without the router here nobody else knows where calls go", i)
-			}
-			base = "http://" + a.at.HTTP
-		}
-		sellers[c.Name] = replenisher.CarrierConfig{Numbers: numbers, WebhookURL: base + "/v1/carriers/" + c.Name + "/voice"}
+		sellers[c.Name] = replenisher.CarrierConfig{Numbers: numbers, WebhookURL: c.WebhookURL(numbers)}
 	}
 	return sellers, nil
 }

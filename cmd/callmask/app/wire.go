@@ -164,7 +164,11 @@ func (a *App) await(ctx context.Context, most time.Duration, check func(context.
 func (a *App) allocator(s *stage) (*allocator.Allocator, error) {
 	cfg := allocator.Config{}
 	for i := range a.set.Pools {
-		cfg.Pools = append(cfg.Pools, allocator.Pool(a.set.Pools[i]))
+		p := &a.set.Pools[i]
+		cfg.Pools = append(cfg.Pools, allocator.Pool{
+			Name: p.Name, Region: p.Region, Carriers: p.Carriers, LowWater: p.LowWater, Target: p.Target, Max: p.Max, Cooldown: p.Cooldown,
+			TTLDefault: p.TTLDefault, TTLMax: p.TTLMax, AssignWait: p.AssignWait, Destinations: p.Destinations,
+		})
 	}
 	for i := range a.set.Carriers {
 		cfg.Carriers = append(cfg.Carriers, scripts.Carrier{Name: a.set.Carriers[i].Name, ID: a.set.Carriers[i].ID})
@@ -195,6 +199,7 @@ func (a *App) replenisher(s *stage) error {
 		p := &a.set.Pools[i]
 		cfg.Pools = append(cfg.Pools, replenisher.Pool{
 			Name: p.Name, Region: p.Region, Carriers: p.Carriers, LowWater: p.LowWater, Target: p.Target, Max: p.Max,
+			Fixed: !p.Forecast, MonthlyCap: p.MonthlyCap,
 		})
 	}
 	r, err := replenisher.New(cfg, a.store, a.bus, led, a.reg, log)

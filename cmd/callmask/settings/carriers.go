@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/callmask/callmask/carrier/twilio"
 	"github.com/callmask/callmask/vn"
 )
 
@@ -57,6 +58,18 @@ type CarrierKeys struct {
 	MediaText  string `yaml:"media_text"`  // what the sender of a file is told
 	CallStatus *bool  `yaml:"call_status"` // ask what became of calls; true by default
 	Fallback   *bool  `yaml:"fallback"`    // exotel: a fallback URL is set in its dashboard
+
+	// What follows is for buying numbers.
+	APISecret    string            `yaml:"api_secret" secret:"true"` // of APIKey; without them the account's token is used
+	AppID        string            `yaml:"app_id"`                   // exotel: the flow that numbers are attached to
+	FallbackURL  string            `yaml:"fallback_url"`             // what bought numbers call when we do not answer
+	NumberType   string            `yaml:"number_type"`
+	AreaCode     string            `yaml:"area_code"`
+	Circle       string            `yaml:"circle"`
+	Contains     string            `yaml:"contains"`
+	MonthlyPrice string            `yaml:"monthly_price"` // such as "1.15 USD"
+	Bundles      map[string]string `yaml:"bundles"`       // by region: the id of an approved regulatory bundle
+	Addresses    map[string]string `yaml:"addresses"`     // by region: the id of an address
 }
 
 // Carrier is one carrier of callmask.yaml with its defaults filled in.
@@ -66,12 +79,16 @@ type Carrier struct {
 	ID byte // stands for the carrier in a packed binding
 }
 
-const defaultTwilioURL = "https://api.twilio.com"
-
 // kindKeys lists which keys go with a kind, beside name, kind and id.
 var kindKeys = map[Kind][]string{
-	Twilio:     {"account_sid", "auth_tokens", "public_url", "api_url", "refusal", "text", "language", "media_text", "call_status"},
-	Exotel:     {"account_sid", "secrets", "region", "public_url", "call_status", "fallback"},
+	Twilio: {
+		"account_sid", "auth_tokens", "public_url", "api_url", "refusal", "text", "language", "media_text", "call_status",
+		"api_key", "api_secret", "fallback_url", "number_type", "area_code", "contains", "monthly_price", "bundles", "addresses",
+	},
+	Exotel: {
+		"account_sid", "secrets", "region", "public_url", "call_status", "fallback",
+		"api_key", "api_token", "api_url", "app_id", "number_type", "circle", "contains",
+	},
 	Plivo:      {"auth_id", "auth_tokens", "public_url", "refusal", "text", "language", "media_text", "call_status"},
 	Vonage:     {"api_key", "application_id", "secrets", "public_url", "text", "language", "call_status"},
 	Telnyx:     {"public_keys", "public_url", "refusal", "text", "language", "call_status"},
@@ -158,10 +175,7 @@ func (f *file) checkCarrier(at string, c *Carrier) error {
 		}
 	case Twilio:
 		if c.APIURL == "" {
-			c.APIURL = defaultTwilioURL
-		}
-		if err := f.baseURL(at+".api_url", c.APIURL); err != nil {
-			return err
+			c.APIURL = twilio.DefaultAPI
 		}
 	}
 	_, err := c.Codec()
@@ -173,8 +187,32 @@ func (f *file) checkCarrier(at string, c *Carrier) error {
 		return f.errorf(at, "%w", err)
 	}
 	if c.PublicURL != "" {
-		return f.baseURL(at+".public_url", c.PublicURL)
+		if err := f.baseURL(at+".public_url", c.PublicURL); err != nil {
+			return err
+		}
 	}
+	return f.checkSeller(at, c)
+}
+
+// checkSeller checks what only the carrier's number client knows by making one.
+func (f *file) checkSeller(at string, c *Carrier) error {
+	if c.APIURL != "" {
+		if err := f.baseURL(at+".api_url", c.APIURL); err != nil {
+			return err
+		}
+	}
+	if !c.Sells() {
+		return nil
+	}
+	numbers, err := c.Numbers(c.APIURL)
+	var fe *vn.FieldError
+	if errors.As(err, &fe) {
+		return f.problem(at+"."+fe.Field, err)
+	}
+	if err != nil {
+		return f.errorf(at, "%w", err)
+	}
+	numbers.Close()
 	return nil
 }
 

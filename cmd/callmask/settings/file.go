@@ -45,6 +45,9 @@ type filePool struct {
 	TTL         fileTTL  `yaml:"ttl"`
 	AssignWait  *string  `yaml:"assign_wait"`
 	Destination []string `yaml:"destinations"`
+	Forecast    *bool    `yaml:"forecast"`
+	MonthlyCap  *string  `yaml:"monthly_cap"`
+	Surplus     *string  `yaml:"surplus_after"`
 }
 
 type fileTTL struct {

@@ -6,6 +6,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/callmask/callmask/carrier"
 	"github.com/callmask/callmask/numbering"
 	"github.com/callmask/callmask/vn"
 )
@@ -23,6 +24,9 @@ type Pool struct {
 	TTLMax       time.Duration
 	AssignWait   time.Duration
 	Destinations []string
+	Forecast     bool          // low water and target rise with the demand
+	MonthlyCap   carrier.Money // what the pool may cost in a calendar month; zero: no cap
+	SurplusAfter time.Duration // how long a number must be more than is needed before it is given back; 0: never
 }
 
 const (
@@ -31,6 +35,7 @@ const (
 	defaultTTL        = 2 * time.Hour
 	defaultTTLMax     = 24 * time.Hour
 	defaultAssignWait = time.Minute
+	defaultSurplus    = 24 * time.Hour
 	most              = 10_000_000 // numbers in one pool
 )
 
@@ -53,6 +58,7 @@ func (f *file) pools(carriers []Carrier) ([]Pool, error) {
 
 func (f *file) pool(at string, in *filePool, carriers []Carrier) (Pool, error) {
 	p := Pool{Name: in.Name, Region: in.Region, Carriers: in.Carriers, Destinations: in.Destination}
+	p.Forecast = in.Forecast == nil || *in.Forecast
 	if err := f.checkName(at, in.Name); err != nil {
 		return p, err
 	}
@@ -83,7 +89,33 @@ func (f *file) pool(at string, in *filePool, carriers []Carrier) (Pool, error) {
 	if err := f.floors(at, in, &p); err != nil {
 		return p, err
 	}
+	if err := f.money(at, in, &p); err != nil {
+		return p, err
+	}
 	return p, f.times(at, in, &p)
+}
+
+// money reads what a pool may cost and when what it has too many of is given back.
+func (f *file) money(at string, in *filePool, p *Pool) error {
+	if in.MonthlyCap != nil {
+		var err error
+		if p.MonthlyCap, err = carrier.ParseMoney(*in.MonthlyCap); err != nil {
+			return f.errorf(at+".monthly_cap", "%w", err)
+		}
+	}
+	p.SurplusAfter = defaultSurplus
+	switch {
+	case in.Surplus == nil:
+	case *in.Surplus == "never":
+		p.SurplusAfter = 0
+	default:
+		d, err := parseDuration(*in.Surplus, time.Minute, year)
+		if err != nil {
+			return f.errorf(at+".surplus_after", "%w, or never", err)
+		}
+		p.SurplusAfter = d
+	}
+	return nil
 }
 
 // floors reads low_water ≤ target ≤ max. Without a carrier nothing is bought, so

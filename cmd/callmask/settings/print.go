@@ -5,6 +5,7 @@ import (
 	_ "embed" // the demo settings
 	"fmt"
 	"io"
+	"maps"
 	"reflect"
 	"slices"
 	"strconv"
@@ -68,6 +69,14 @@ func (p *Pool) print(b *bytes.Buffer) {
 		p.Name, p.Region, strings.Join(p.Carriers, ", "), p.LowWater, p.Target, p.Max)
 	fmt.Fprintf(b, "    cooldown: %s\n    ttl: {default: %s, max: %s}\n    assign_wait: %s\n    destinations: [%s]\n",
 		short(p.Cooldown), short(p.TTLDefault), short(p.TTLMax), short(p.AssignWait), strings.Join(p.Destinations, ", "))
+	surplus := "never"
+	if p.SurplusAfter > 0 {
+		surplus = short(p.SurplusAfter)
+	}
+	fmt.Fprintf(b, "    forecast: %t\n    surplus_after: %s\n", p.Forecast, surplus)
+	if !p.MonthlyCap.IsZero() {
+		fmt.Fprintf(b, "    monthly_cap: %s\n", p.MonthlyCap)
+	}
 }
 
 func (c *Carrier) print(b *bytes.Buffer) {
@@ -94,6 +103,12 @@ func (c *Carrier) print(b *bytes.Buffer) {
 				quoted[j] = shown(v[j])
 			}
 			fmt.Fprintf(b, "    %s: [%s]\n", key, strings.Join(quoted, ", "))
+		case map[string]string:
+			pairs := make([]string, 0, len(v))
+			for _, region := range slices.Sorted(maps.Keys(v)) {
+				pairs = append(pairs, region+": "+strconv.Quote(v[region]))
+			}
+			fmt.Fprintf(b, "    %s: {%s}\n", key, strings.Join(pairs, ", "))
 		case *bool:
 			fmt.Fprintf(b, "    %s: %t\n", key, *v)
 		}

@@ -58,7 +58,7 @@ func TestLoadReadsTheWholeFile(t *testing.T) {
 	require.Equal(t, []Pool{{
 		Name: "jakarta", Region: "ID", Carriers: []string{"twilio", "pbx"}, LowWater: 200, Target: 400, Max: 2000,
 		Cooldown: 10 * time.Minute, TTLDefault: 2 * time.Hour, TTLMax: 24 * time.Hour, AssignWait: time.Minute,
-		Destinations: []string{"ID", "SG"},
+		Destinations: []string{"ID", "SG"}, Forecast: true, SurplusAfter: 24 * time.Hour,
 	}}, s.Pools)
 	seven := 7
 	require.Equal(t, []Carrier{
@@ -349,6 +349,28 @@ func TestEveryKindOfCarrierIsSpokenTo(t *testing.T) {
 		codec, err := s.Carriers[0].Codec()
 		require.NoError(t, err)
 		require.NotNil(t, codec)
+	}
+}
+
+func TestWhatAPoolMayCost(t *testing.T) {
+	t.Parallel()
+	load := func(keys string) (*Settings, error) {
+		return Load(Input{Flags: map[string]string{"config": write(t, "pools: [{name: a, region: ID, "+keys+"}]")}, Env: env(nil)})
+	}
+	s, err := load(`monthly_cap: 500.50 USD, surplus_after: never, forecast: false`)
+	require.NoError(t, err)
+	require.Equal(t, "500.50 USD", s.Pools[0].MonthlyCap.String())
+	require.Zero(t, s.Pools[0].SurplusAfter)
+	require.False(t, s.Pools[0].Forecast)
+	for keys, want := range map[string]string{
+		`monthly_cap: 500`:         "callmask.yaml:1: pools[0].monthly_cap: must be an amount and a currency",
+		`monthly_cap: 5,00 USD`:    "pools[0].",
+		`monthly_cap: "1e3 USD"`:   "callmask.yaml:1: pools[0].monthly_cap: the amount must be digits",
+		`surplus_after: sometimes`: "callmask.yaml:1: pools[0].surplus_after:",
+		`surplus_after: 1s`:        "callmask.yaml:1: pools[0].surplus_after:",
+	} {
+		_, err := load(keys)
+		require.ErrorContains(t, err, want, keys)
 	}
 }
 
