@@ -66,6 +66,11 @@ func (c *demoCmd) Run(p *Process) error {
 
 // inside starts a whole callmask in dir, plays the story and ends it again.
 func (c *demoCmd) inside(ctx context.Context, p *Process, dir string, log zerolog.Logger) error {
+	sellers, err := openMarket(ctx)
+	if err != nil {
+		return err
+	}
+	defer sellers.close()
 	file := filepath.Join(dir, "demo.yaml")
 	if err := os.WriteFile(file, demoSettings, 0o600); err != nil {
 		return err
@@ -75,7 +80,7 @@ func (c *demoCmd) inside(ctx context.Context, p *Process, dir string, log zerolo
 			"config": file, "data-dir": filepath.Join(dir, "data"), "http-addr": "127.0.0.1:0", "admin-addr": "127.0.0.1:0",
 			"embedded-redis-addr": "127.0.0.1:0", "embedded-nats-addr": "127.0.0.1:0",
 		},
-		Env: func(string) (string, bool) { return "", false }, // the story is the same everywhere
+		Env: sellers.variable, // and nothing else: the story is the same everywhere
 	})
 	if err != nil {
 		return err
@@ -93,19 +98,19 @@ func (c *demoCmd) inside(ctx context.Context, p *Process, dir string, log zerolo
 	case err := <-done:
 		return err
 	}
-	played := c.play(ctx, p, a.Endpoints())
+	played := c.play(ctx, p, a.Endpoints(), sellers)
 	end()
 	return errors.Join(played, <-done)
 }
 
-func (c *demoCmd) play(ctx context.Context, p *Process, at app.Endpoints) error {
+func (c *demoCmd) play(ctx context.Context, p *Process, at app.Endpoints, sellers *market) error {
 	phone, err := sim.NewPhone(sim.PhoneConfig{URL: "http://" + at.HTTP + "/v1/carriers/sim/voice", Secret: demoSecret})
 	if err != nil {
 		return err
 	}
 	defer phone.Close()
 	s := &story{
-		out: p.Stdout, colours: isTerminal(p.Stdout), phone: phone, redis: at.RedisURL,
+		out: p.Stdout, colours: isTerminal(p.Stdout), phone: phone, redis: at.RedisURL, market: sellers,
 		api: &client{
 			base: "http://" + at.Admin, token: at.APIToken,
 			http: &http.Client{Timeout: requestTimeout, Transport: &http.Transport{DisableKeepAlives: true}},

@@ -27,6 +27,7 @@ type story struct {
 	phone   *sim.Phone
 	api     *client
 	redis   string
+	market  *market
 
 	chapter int
 	wrong   int
@@ -83,6 +84,8 @@ func (s *story) tell(ctx context.Context) error {
 		func() error { return s.delivered(ctx, toAgent) },
 		func() error { return s.cools(ctx) },
 		func() error { return s.reused(ctx, toCustomer, toAgent) },
+		func() error { return s.runsLow(ctx) },
+		func() error { return s.capped(ctx) },
 		func() error { return s.audited(ctx) },
 	} {
 		if err := chapter(); err != nil {
@@ -93,28 +96,28 @@ func (s *story) tell(ctx context.Context) error {
 	return s.err
 }
 
-// pool counts the numbers of the demo's pool.
-func (s *story) pool(ctx context.Context) (poolRow, error) {
+// pool counts the numbers of a pool.
+func (s *story) pool(ctx context.Context, name string) (poolRow, error) {
 	var rows []poolRow
 	if _, err := s.api.call(ctx, http.MethodGet, "/v1/pools", nil, &rows); err != nil {
 		return poolRow{}, err
 	}
 	for _, r := range rows {
-		if r.Name == demoPool {
+		if r.Name == name {
 			return r, nil
 		}
 	}
-	return poolRow{}, fmt.Errorf("there is no pool %s", demoPool)
+	return poolRow{}, fmt.Errorf("there is no pool %s", name)
 }
 
-// until waits for the pool to be as wanted, for half a minute at most.
-func (s *story) until(ctx context.Context, wanted func(poolRow) bool) (poolRow, bool, error) {
+// until waits for a pool to be as wanted, for half a minute at most.
+func (s *story) until(ctx context.Context, name string, wanted func(poolRow) bool) (poolRow, bool, error) {
 	ctx, cancel := context.WithTimeout(ctx, 30*time.Second)
 	defer cancel()
 	tick := time.NewTicker(50 * time.Millisecond)
 	defer tick.Stop()
 	for {
-		row, err := s.pool(ctx)
+		row, err := s.pool(ctx, name)
 		if err == nil && wanted(row) {
 			return row, true, nil
 		}
@@ -128,7 +131,7 @@ func (s *story) until(ctx context.Context, wanted func(poolRow) bool) (poolRow, 
 
 func (s *story) stock(ctx context.Context) error {
 	s.title("The pool is empty, so callmask buys numbers from the carrier.")
-	row, ok, err := s.until(ctx, func(r poolRow) bool { return r.Free == 2 })
+	row, ok, err := s.until(ctx, demoPool, func(r poolRow) bool { return r.Free == 2 })
 	if err != nil {
 		return err
 	}
@@ -228,13 +231,13 @@ func (s *story) delivered(ctx context.Context, toAgent string) error {
 
 func (s *story) cools(ctx context.Context) error {
 	s.title("The numbers cool down before anybody else gets them.")
-	row, err := s.pool(ctx)
+	row, err := s.pool(ctx, demoPool)
 	if err != nil {
 		return err
 	}
 	s.sees("pool", "%d free, %d cooling", row.Free, row.Cooling)
 	s.check(row.Cooling == 2 && row.Free == 0, "a number just given back is nobody's for a while")
-	row, ok, err := s.until(ctx, func(r poolRow) bool { return r.Free == 2 })
+	row, ok, err := s.until(ctx, demoPool, func(r poolRow) bool { return r.Free == 2 })
 	if err != nil {
 		return err
 	}
@@ -259,7 +262,7 @@ func (s *story) audited(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	s.sees("check", "%d numbers, %d live order, %d mismatches", audit.VNs, audit.Orders, len(audit.Problems))
-	s.check(audit.VNs == 2 && audit.Orders == 1 && len(audit.Problems) == 0, "every number is in exactly one state")
+	s.sees("check", "%d numbers, %d live orders, %d mismatches", audit.VNs, audit.Orders, len(audit.Problems))
+	s.check(audit.VNs == 9 && audit.Orders == 3 && len(audit.Problems) == 0, "every number is in exactly one state")
 	return nil
 }
