@@ -71,7 +71,7 @@ type told struct {
 type ignoreCalls struct{ recorderFunc }
 
 func newTold() *told {
-	return &told{ignoreCalls{func(recorded) {}}, make(chan string, 16), make(chan string, 16)}
+	return &told{ignoreCalls{func(recorded) {}}, make(chan string, 128), make(chan string, 128)}
 }
 
 func (r *told) Message(carrier string, m *vn.Message, d *vn.Decision, v vn.Verdict) {
@@ -156,7 +156,6 @@ func TestStopWordsAndMediaAreNotRelayed(t *testing.T) {
 func TestRefusedMessagesCountForTheLimit(t *testing.T) {
 	t.Parallel()
 	r := newTold()
-	r.messages = make(chan string, 128)
 	f := build(t, answering(vn.CallerNotAllowed), r, func(c *Config) {
 		c.RefusalsPerMinute = 3
 		c.Carriers = []Carrier{{Name: "tel", ID: 7, Codec: textCodec{testCodec{token: testToken}}}}

@@ -84,7 +84,7 @@ func TestEveryPoolKeyButNameAndRegionHasADefault(t *testing.T) {
 	require.NoError(t, err)
 	require.Equal(t, Pool{
 		Name: "a", Region: "GB", Max: 2000, Cooldown: 10 * time.Minute, TTLDefault: 2 * time.Hour, TTLMax: 24 * time.Hour,
-		AssignWait: time.Minute, Destinations: []string{"GB"},
+		AssignWait: time.Minute, Destinations: []string{"GB"}, Forecast: true, SurplusAfter: 24 * time.Hour,
 	}, s.Pools[0], "without a carrier nothing is bought")
 	floors := func(p Pool) [3]int { return [3]int{p.LowWater, p.Target, p.Max} }
 	require.Equal(t, [3]int{200, 400, 2000}, floors(s.Pools[1]))
