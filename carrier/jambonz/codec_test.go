@@ -219,14 +219,14 @@ func TestAWrongSettingIsNamed(t *testing.T) {
 		"three secrets":   {"secrets", func(c *Config) { c.Secrets = []string{"a", "b", "c"} }},
 		"odd trunk":       {"trunk", func(c *Config) { c.Trunk = "a\nb" }},
 		"long trunk":      {"trunk", func(c *Config) { c.Trunk = strings.Repeat("x", maxTrunk+1) }},
-		"no scheme":       {"status_url", func(c *Config) { c.StatusURL = "calls.example.com/status" }},
-		"another scheme":  {"status_url", func(c *Config) { c.StatusURL = "ftp://calls.example.com/status" }},
-		"no host":         {"status_url", func(c *Config) { c.StatusURL = "https:///status" }},
-		"a query":         {"status_url", func(c *Config) { c.StatusURL = "https://calls.example.com/status?a=b" }},
-		"an empty one":    {"status_url", func(c *Config) { c.StatusURL = "https://calls.example.com/status?" }},
-		"a fragment":      {"status_url", func(c *Config) { c.StatusURL = "https://calls.example.com/status#rc=1" }},
-		"no URL":          {"status_url", func(c *Config) { c.StatusURL = "https://a b/" }},
-		"a broken escape": {"status_url", func(c *Config) { c.StatusURL = "https://calls.example.com/%zz" }},
+		"no scheme":       {"public_url", func(c *Config) { c.StatusURL = "calls.example.com/status" }},
+		"another scheme":  {"public_url", func(c *Config) { c.StatusURL = "ftp://calls.example.com/status" }},
+		"no host":         {"public_url", func(c *Config) { c.StatusURL = "https:///status" }},
+		"a query":         {"public_url", func(c *Config) { c.StatusURL = "https://calls.example.com/status?a=b" }},
+		"an empty one":    {"public_url", func(c *Config) { c.StatusURL = "https://calls.example.com/status?" }},
+		"a fragment":      {"public_url", func(c *Config) { c.StatusURL = "https://calls.example.com/status#rc=1" }},
+		"no URL":          {"public_url", func(c *Config) { c.StatusURL = "https://a b/" }},
+		"a broken escape": {"public_url", func(c *Config) { c.StatusURL = "https://calls.example.com/%zz" }},
 	} {
 		cfg := Config{Secrets: []string{secret}}
 		c.edit(&cfg)

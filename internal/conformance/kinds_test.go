@@ -26,6 +26,12 @@ type entry struct {
 // entries are all kinds of carrier.
 func entries() []entry {
 	return []entry{
+		{kind: settings.Twilio, phone: newTwilioPhone},
+		{kind: settings.Exotel, phone: newExotelPhone, secretPath: true, india: true},
+		{kind: settings.Plivo, phone: newPlivoPhone},
+		{kind: settings.Vonage, phone: newVonagePhone},
+		{kind: settings.Telnyx, phone: newTelnyxPhone},
+		{kind: settings.Jambonz, phone: newJambonzPhone},
 		{kind: settings.Softswitch, phone: newSoftswitchPhone, tells: true, resolver: true},
 		{kind: settings.Sim, phone: newSimPhone, tells: true},
 	}
@@ -46,7 +52,7 @@ func TestNoKindOfCarrierIsLeftOut(t *testing.T) {
 	for _, e := range entries() {
 		have = append(have, e.kind)
 	}
-	want := kinds()
+	want := settings.Kinds()
 	slices.Sort(have)
 	slices.Sort(want)
 	require.Equal(t, want, have, "every kind of carrier needs a phone in internal/conformance")

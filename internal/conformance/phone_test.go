@@ -69,12 +69,12 @@ type texting struct {
 	media int
 }
 
+// relay is the message that the carrier sends next.
 type relay struct {
-	sent  bool // a message goes out
-	to    string
-	from  string
-	text  string
-	reply bool // it goes back to the sender
+	sent bool   // a message goes out
+	to   string // +E.164; the sender's own number when it goes back
+	from string // +E.164
+	text string
 }
 
 // telling is one callback about a call.

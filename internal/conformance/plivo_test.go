@@ -13,17 +13,11 @@ import (
 	"slices"
 	"strconv"
 	"strings"
-	"sync"
 	"time"
 )
 
 // plivoPhone plays Plivo: forms signed by its third scheme, answers in its XML.
-type plivoPhone struct {
-	tokens [2]string
-
-	mu     sync.Mutex
-	sender string // who wrote the last message, +E.164
-}
+type plivoPhone struct{ tokens [2]string }
 
 func newPlivoPhone() phone {
 	return &plivoPhone{tokens: [2]string{"plivo-token-1", "plivo-token-2"}}
@@ -211,9 +205,6 @@ func plivoDial(dial *plivoElement) (outcome, error) {
 }
 
 func (p *plivoPhone) text(m texting) *http.Request {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	p.sender = m.calling
 	form := p.common(m.ringing)
 	form.Set("MessageUUID", m.id)
 	form.Set("Text", m.body)
@@ -245,9 +236,7 @@ func (p *plivoPhone) relayed(status int, contentType string, body []byte) (relay
 			return relay{}, errors.New("a number is not written in digits")
 		}
 	}
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	return relay{sent: true, from: "+" + a["src"], to: "+" + a["dst"], text: elements[0].Text, reply: "+"+a["dst"] == p.sender}, nil
+	return relay{sent: true, from: "+" + a["src"], to: "+" + a["dst"], text: elements[0].Text}, nil
 }
 
 // progress makes the callback that tells the status; nil for ringing, of which Plivo

@@ -161,7 +161,9 @@ func (r *rig) place(t *testing.T, store *scripts.Store, id, carrier string, carr
 // budget; refusals is how many a caller has in a minute.
 func (r *rig) serve(t *testing.T, budget time.Duration, refusals int) string {
 	t.Helper()
-	served := router.Carrier{Name: name, ID: r.carrier.ID, Codec: codecOf(t, &r.carrier)}
+	codec, err := r.carrier.Codec()
+	require.NoError(t, err)
+	served := router.Carrier{Name: name, ID: r.carrier.ID, Codec: codec}
 	cfg := router.Config{Addr: "127.0.0.1:0", Budget: budget, RefusalsPerMinute: refusals}
 	if r.resolver {
 		cfg.Resolvers = []router.Carrier{served}
