@@ -51,8 +51,9 @@ type NumbersConfig struct {
 	// INR in India, elsewhere offers have no price.
 	Currency string
 
-	Timeout   time.Duration // of each request; 0 means 10 s
-	PerMinute int           // requests a minute; 0 means 40 of the 50 that Exotel allows
+	// Limits: the defaults are 40 requests a minute and 10 at once, which stays within
+	// the 50 a minute that Exotel allows an account, and 2 under way.
+	Limits carrier.Limits
 	// ReleaseWait is how long Release waits for a number to be gone (0 means 15 s), and
 	// ReleasePoll how often it looks (0 means 3 s).
 	ReleaseWait, ReleasePoll time.Duration
@@ -75,13 +76,11 @@ func NewNumbers(cfg NumbersConfig) (*Numbers, error) {
 		return nil, err
 	}
 	cfg.Type = cmp.Or(cfg.Type, Landline)
-	cfg.PerMinute = cmp.Or(cfg.PerMinute, 40)
+	cfg.Limits = cfg.Limits.Or(carrier.Limits{PerSecond: 40. / 60, Burst: 10, Concurrent: 2})
 	cfg.ReleaseWait = cmp.Or(cfg.ReleaseWait, 15*time.Second)
 	cfg.ReleasePoll = cmp.Or(cfg.ReleasePoll, 3*time.Second)
 	client, err := api.New(api.Config{
-		BaseURL: cmp.Or(cfg.APIURL, Singapore), User: cfg.APIKey, Secret: cfg.APIToken, Code: errorCode, Timeout: cfg.Timeout,
-		// A burst of a fourth on top of the average stays below Exotel's limit of 50 a minute.
-		PerSecond: float64(cfg.PerMinute) / 60, Burst: max(1, cfg.PerMinute/4), Concurrent: 2,
+		BaseURL: cmp.Or(cfg.APIURL, Singapore), User: cfg.APIKey, Secret: cfg.APIToken, Code: errorCode, Limits: cfg.Limits,
 	})
 	if err != nil {
 		return nil, err
@@ -294,8 +293,6 @@ func (c *NumbersConfig) check() error {
 		return &vn.FieldError{Field: "api_key", Problem: "is missing"}
 	case c.APIToken == "":
 		return &vn.FieldError{Field: "api_token", Problem: "is missing"}
-	case c.PerMinute < 0:
-		return &vn.FieldError{Field: "requests_per_minute", Problem: "must not be negative"}
 	case c.Currency != "" && (len(c.Currency) != 3 || strings.ToUpper(c.Currency) != c.Currency):
 		return &vn.FieldError{Field: "currency", Problem: "must be an ISO 4217 code such as INR"}
 	}

@@ -36,8 +36,8 @@ func NewNumbers(cfg NumbersConfig) (*Numbers, error) {
 	}
 	// It is a simulation: nobody minds how often it is asked, and it is soon well again.
 	client, err := api.New(api.Config{
-		BaseURL: cfg.APIURL, Plain: true, Secret: cfg.Token, Code: errorCode, Timeout: cfg.Timeout,
-		PerSecond: 10_000, Burst: 1000, Concurrent: 64, Rest: time.Second,
+		BaseURL: cfg.APIURL, Plain: true, Secret: cfg.Token, Code: errorCode,
+		Limits: carrier.Limits{Timeout: cfg.Timeout, PerSecond: 10_000, Burst: 1000, Concurrent: 64, Rest: time.Second},
 	})
 	if err != nil {
 		return nil, err

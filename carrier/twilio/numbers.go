@@ -8,7 +8,6 @@ import (
 	"net/http"
 	"strconv"
 	"strings"
-	"time"
 
 	openapi "github.com/twilio/twilio-go/rest/api/v2010"
 
@@ -71,7 +70,9 @@ type NumbersConfig struct {
 	MessageURL  string
 	StatusURL   string
 
-	Timeout time.Duration // of each request; 0 means 10 s
+	// Limits: Twilio documents no rate, only that too many requests at once are refused;
+	// the defaults are 10 a second and 4 under way.
+	Limits carrier.Limits
 }
 
 // Numbers is the client of Twilio's number API. It never repeats a purchase. Errors
@@ -93,7 +94,7 @@ func NewNumbers(cfg NumbersConfig) (*Numbers, error) {
 	cfg.Type = cmp.Or(cfg.Type, Local)
 	n := &Numbers{cfg: cfg, account: cfg.AccountSID}
 	at := api.Config{
-		BaseURL: cmp.Or(cfg.APIURL, DefaultAPI), Code: errorCode, Timeout: cfg.Timeout,
+		BaseURL: cmp.Or(cfg.APIURL, DefaultAPI), Code: errorCode, Limits: cfg.Limits,
 		User: cfg.AccountSID, Secret: cfg.AuthToken,
 	}
 	if cfg.APIKey != "" {

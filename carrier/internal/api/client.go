@@ -1,7 +1,6 @@
 package api
 
 import (
-	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -19,8 +18,7 @@ import (
 	"github.com/callmask/callmask/vn"
 )
 
-// Config holds the settings of one account at one API. Numbers that are 0 take their
-// default.
+// Config holds the settings of one account at one API.
 type Config struct {
 	// BaseURL is what the requests' paths are appended to: https, or http to a loopback
 	// address.
@@ -35,12 +33,9 @@ type Config struct {
 	// none. What it returns is shown only if it looks like a code.
 	Code func(body []byte) string
 
-	Timeout    time.Duration // deadline of each request (default 10s)
-	PerSecond  float64       // requests a second on average, of all that the account makes here (default 10)
-	Burst      int           // requests that may be made at once after a pause (default 10)
-	Concurrent int           // requests under way (default 4)
-	Failures   int           // in a row, until the carrier is left alone (default 5)
-	Rest       time.Duration // for so long; then one request tries it (default 30s)
+	// Limits: 10 s for each request, 10 requests a second and at once, 4 under way, and
+	// 30 s of rest after 5 failures in a row, where they say nothing else.
+	Limits carrier.Limits
 }
 
 // Client makes requests to one API. It is safe for concurrent use.
@@ -73,19 +68,20 @@ func New(cfg Config) (*Client, error) {
 	if err := checkBase(cfg.BaseURL, cfg.Plain); err != nil {
 		return nil, err
 	}
-	cfg.Timeout = cmp.Or(cfg.Timeout, 10*time.Second)
-	cfg.PerSecond = cmp.Or(cfg.PerSecond, 10)
-	cfg.Burst = cmp.Or(cfg.Burst, 10)
-	cfg.Concurrent = cmp.Or(cfg.Concurrent, 4)
-	cfg.Failures = cmp.Or(cfg.Failures, 5)
-	cfg.Rest = cmp.Or(cfg.Rest, 30*time.Second)
+	if err := cfg.Limits.Check(); err != nil {
+		return nil, err
+	}
+	cfg.Limits = cfg.Limits.Or(carrier.Limits{
+		Timeout: 10 * time.Second, PerSecond: 10, Burst: 10, Concurrent: 4, Failures: 5, Rest: 30 * time.Second,
+	})
+	limits := cfg.Limits
 	return &Client{
-		cfg: cfg, base: strings.TrimRight(cfg.BaseURL, "/"), http: newHTTP(cfg.Concurrent),
-		slots:   make(chan struct{}, cfg.Concurrent),
-		limiter: rate.NewLimiter(rate.Limit(cfg.PerSecond), cfg.Burst),
+		cfg: cfg, base: strings.TrimRight(cfg.BaseURL, "/"), http: newHTTP(limits.Concurrent),
+		slots:   make(chan struct{}, limits.Concurrent),
+		limiter: rate.NewLimiter(rate.Limit(limits.PerSecond), limits.Burst),
 		breaker: gobreaker.NewCircuitBreaker[Answer](gobreaker.Settings{
-			Timeout:      cfg.Rest,
-			ReadyToTrip:  func(c gobreaker.Counts) bool { return int(c.ConsecutiveFailures) >= cfg.Failures },
+			Timeout:      limits.Rest,
+			ReadyToTrip:  func(c gobreaker.Counts) bool { return int(c.ConsecutiveFailures) >= limits.Failures },
 			IsSuccessful: isAlive,
 			IsExcluded:   isOurs,
 		}),

@@ -98,7 +98,7 @@ func (c *Client) attempt(ctx context.Context, r Request) (Answer, error) {
 
 // exchange sends the request and reads its answer.
 func (c *Client) exchange(ctx context.Context, r Request) (Answer, error) {
-	ctx, cancel := context.WithTimeout(ctx, c.cfg.Timeout)
+	ctx, cancel := context.WithTimeout(ctx, c.cfg.Limits.Timeout)
 	defer cancel()
 	var connected atomic.Bool // before that nothing can have been sent
 	req, err := c.request(httptrace.WithClientTrace(ctx, &httptrace.ClientTrace{
