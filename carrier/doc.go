@@ -2,5 +2,8 @@
 // folder of its own beside it:
 //
 //	carrier ─webhook─▶ router ─Decode─▶ carrier/<name>.Codec ─AppendAnswer─▶ carrier
-//	replenisher ─Search Buy Configure List Release─▶ carrier/<name>.Numbers ─▶ number API
+//	replenisher ─Search Buy Configure List Release─▶ carrier/<name>.Numbers
+//	                └──▶ carrier/internal/api: limits, deadlines, errors ──HTTP──▶ number API
+//
+// Number APIs to try them on, with every fault that one can have, are in carrier/sim.
 package carrier

@@ -74,19 +74,26 @@ func NothingBought(err error) bool {
 	return errors.As(err, &refusal) && refusal.Refused()
 }
 
-// APIError is a carrier's answer that says no. The request had no effect, unless the
-// error is ErrUnknownOutcome as well (a purchase answered with HTTP 5xx). It never
-// holds the carrier's own words, which may repeat a number.
+// APIError is an answer that says no; whether the request had no effect tells Refused.
+// It never holds the carrier's own words, which may repeat a number.
 type APIError struct {
 	Status     int           // HTTP status
-	Code       string        // the carrier's own error code; empty when it gave none
+	Code       string        // the carrier's own error code; empty when the answer is not of its API's form
 	RetryAfter time.Duration // how long the carrier asks to wait; 0 when it does not say
 }
 
-// Refused tells whether the carrier understood the request and said no, as opposed to
-// failing itself: then it may have done some of what was asked.
+// Refused tells whether the carrier itself said no, so that nothing was done: an answer
+// from 400 to 499 with a code of its own, or one that by its meaning comes before any
+// work (401, 429). Any other may come from a carrier that failed half way, or from
+// something in between that does not know what the carrier did.
 func (e *APIError) Refused() bool {
-	return e.Status >= http.StatusBadRequest && e.Status < http.StatusInternalServerError && e.Status != http.StatusRequestTimeout
+	switch {
+	case e.Status == http.StatusUnauthorized, e.Status == http.StatusTooManyRequests:
+		return true
+	case e.Status == http.StatusRequestTimeout:
+		return false
+	}
+	return e.Status >= http.StatusBadRequest && e.Status < http.StatusInternalServerError && e.Code != ""
 }
 
 // Error implements error.

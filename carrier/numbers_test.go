@@ -26,7 +26,7 @@ func TestAPIErrorSaysWhatTheCarrierSaid(t *testing.T) {
 
 func TestOnlyACertainNoMeansThatNothingWasBought(t *testing.T) {
 	t.Parallel()
-	refusal := func(status int) error { return &carrier.APIError{Status: status} }
+	refusal := func(status int) error { return &carrier.APIError{Status: status, Code: "20001"} }
 	for name, test := range map[string]struct {
 		err  error
 		want bool
@@ -38,6 +38,8 @@ func TestOnlyACertainNoMeansThatNothingWasBought(t *testing.T) {
 		"credentials":             {fmt.Errorf("%w (%w)", carrier.ErrCredentials, refusal(401)), true},
 		"unknown":                 {carrier.ErrUnknownOutcome, false},
 		"unknown, though refused": {fmt.Errorf("%w (%w)", carrier.ErrUnknownOutcome, refusal(400)), false},
+		"refused by whom?":        {&carrier.APIError{Status: 404}, false},
+		"throttled by whom?":      {&carrier.APIError{Status: 429}, true},
 		"the carrier's failure":   {refusal(502), false},
 		"the carrier's time-out":  {refusal(408), false},
 		"anything else":           {errors.New("broken pipe"), false},

@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"net/http"
 	"net/url"
-	"strings"
 	"time"
 
 	"github.com/callmask/callmask/carrier"
@@ -128,7 +127,7 @@ func (n *Numbers) Search(ctx context.Context, region string, limit int) ([]carri
 	if found == nil {
 		return nil, fmt.Errorf("exotel: search numbers: %w", api.ErrUnexpected)
 	}
-	var offers []carrier.Offer
+	offers := make([]carrier.Offer, 0, min(limit, len(found)))
 	for i := range found {
 		number, ok := found[i].number()
 		if !ok {
@@ -293,7 +292,7 @@ func (c *NumbersConfig) check() error {
 		return &vn.FieldError{Field: "api_key", Problem: "is missing"}
 	case c.APIToken == "":
 		return &vn.FieldError{Field: "api_token", Problem: "is missing"}
-	case c.Currency != "" && (len(c.Currency) != 3 || strings.ToUpper(c.Currency) != c.Currency):
+	case c.Currency != "" && !api.IsCurrency(c.Currency):
 		return &vn.FieldError{Field: "currency", Problem: "must be an ISO 4217 code such as INR"}
 	}
 	switch c.Type {

@@ -44,9 +44,9 @@ func open(t *testing.T, selling exotelsim.Config, cfg exotel.NumbersConfig) *sho
 	server, err := exotelsim.New(selling)
 	require.NoError(t, err)
 	s := &shop{Server: server}
-	http := httptest.NewServer(s)
-	t.Cleanup(http.Close)
-	s.url = http.URL
+	web := httptest.NewServer(s)
+	t.Cleanup(web.Close)
+	s.url = web.URL
 	s.Numbers = client(t, s.url, cfg)
 	return s
 }
@@ -183,7 +183,7 @@ func TestAPurchaseThatGoesWrongSaysWhetherItMayHaveHappened(t *testing.T) {
 		"bad request":          {sim.Fault{Kind: sim.Fail, Status: 400}, "exotel: buy a number: carrier API: HTTP 400, code 400", 0},
 		"HTTP 500":             {sim.Fault{Kind: sim.Fail}, unknown + " (carrier API: HTTP 500, code 500)", 0},
 		"HTML instead of JSON": {sim.Fault{Kind: sim.Garble}, unknown + " (the carrier's answer is not JSON; is api_url the right address, or is a proxy in between?)", 1},
-		"a page not found":     {sim.Fault{Kind: sim.Garble, Status: 404}, "exotel: buy a number: carrier API: HTTP 404", 1},
+		"a page not found":     {sim.Fault{Kind: sim.Garble, Status: 404}, unknown + " (carrier API: HTTP 404)", 1},
 		"half a purchase":      {sim.Fault{Kind: sim.Partial}, unknown + ": the answer names no number or another one", 1},
 		"hung up":              {sim.Fault{Kind: sim.HangUp}, unknown + " (the carrier did not answer: EOF)", 1},
 		"done after our time-out": {

@@ -18,7 +18,6 @@ import (
 const (
 	pageSize = 50     // of a list, what Exotel's examples show
 	maxPages = 10_000 // so that a list that does not end cannot hold us
-	readings = 4      // of a list that changes
 )
 
 // exoPhone is a number as Exotel writes it, for sale or owned. Not every answer has
@@ -88,35 +87,13 @@ func (n *Numbers) read(a api.Answer) (carrier.Bought, error) {
 }
 
 // List returns every number that the account owns, or an error: never a part of them.
-// Exotel counts its pages, so a number that is released meanwhile moves another one
-// from a page not read yet to one that has been. A list of several pages is therefore
-// read until two readings agree.
+// A list of several pages is read more than once (see api.Steady).
 func (n *Numbers) List(ctx context.Context) ([]carrier.Bought, error) {
-	var last map[string]carrier.Bought
-	for range readings {
-		all, pages, err := n.readList(ctx)
-		if err != nil {
-			return nil, fmt.Errorf("exotel: list numbers: %w", err)
-		}
-		now := make(map[string]carrier.Bought, len(all))
-		for _, b := range all {
-			now[b.Ref] = b
-		}
-		if pages == 1 || last != nil && sameNumbers(last, now) {
-			return all, nil
-		}
-		last = now
+	all, err := api.Steady(func() ([]carrier.Bought, int, error) { return n.readList(ctx) })
+	if err != nil {
+		return nil, fmt.Errorf("exotel: list numbers: %w", err)
 	}
-	return nil, errors.New("exotel: list numbers: the list changes while it is read; ask again later")
-}
-
-func sameNumbers(a, b map[string]carrier.Bought) bool {
-	for ref := range a {
-		if _, ok := b[ref]; !ok {
-			return false
-		}
-	}
-	return len(a) == len(b)
+	return all, nil
 }
 
 // onePage is a page of the list. Its next_page_uri names a host that is not the API's,

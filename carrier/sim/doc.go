@@ -5,6 +5,9 @@
 //	Phone.Call ──signed webhook──▶ router ─▶ Codec.Decode … Codec.AppendAnswer ─▶ Phone obeys
 //	TwilioPhone.Call ──form, X-Twilio-Signature──▶ router ─▶ package twilio ─▶ TwiML, obeyed
 //
+// Host and Market are what the Server stands on, and those of the packages below that
+// simulate the number APIs of real carriers.
+//
 // All its own numbers are fictional: +1 NPA 555 01xx, +44 7700 900xxx (Ofcom), and
 // for Indonesia a range that no network has.
 package sim

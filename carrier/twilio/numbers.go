@@ -52,7 +52,8 @@ type NumbersConfig struct {
 
 	// MonthlyPrice is what a number costs, such as "1.15 USD". When it is empty
 	// PricingURL is asked, DefaultPricing as a rule; when that is empty too, offers
-	// have no price. Twilio's search itself quotes none.
+	// have no price. Twilio's search itself quotes none. Nothing is searched for while
+	// Twilio has never told the price of the region's numbers.
 	MonthlyPrice string
 	PricingURL   string
 

@@ -44,9 +44,9 @@ func open(t *testing.T, selling twiliosim.Config, cfg twilio.NumbersConfig) *sho
 	server, err := twiliosim.New(selling)
 	require.NoError(t, err)
 	s := &shop{Server: server}
-	http := httptest.NewServer(s)
-	t.Cleanup(http.Close)
-	s.url = http.URL
+	web := httptest.NewServer(s)
+	t.Cleanup(web.Close)
+	s.url = web.URL
 	s.Numbers = s.client(t, cfg)
 	return s
 }

@@ -19,48 +19,57 @@ const (
 	maxPages = 10_000 // so that a list that does not end cannot hold us
 )
 
-// List returns every number that the account owns, all pages, or an error: never a
-// part of them. A number that moves from one page to the next meanwhile is there once.
-// Twilio continues a list after its last number (PageToken), not at a count, so
-// that numbers bought and released meanwhile push no other one out.
+// List returns every number that the account owns, or an error: never a part of them.
+// A list of several pages is read more than once (see api.Steady): Twilio does not say
+// what a page's token continues after.
 func (n *Numbers) List(ctx context.Context) ([]carrier.Bought, error) {
+	all, err := api.Steady(func() ([]carrier.Bought, int, error) { return n.readList(ctx) })
+	if err != nil {
+		return nil, fmt.Errorf("twilio: list numbers: %w", err)
+	}
+	return all, nil
+}
+
+// readList reads the list once, and tells how many pages it had. A number that moves
+// from one page to the next meanwhile is there once.
+func (n *Numbers) readList(ctx context.Context) (all []carrier.Bought, pages int, err error) {
 	p := new(openapi.ListIncomingPhoneNumberParams).SetPageSize(pageSize)
 	seen := make(map[string]struct{})
-	var all []carrier.Bought
 	token, number := "", ""
-	for range maxPages {
+	for pages < maxPages {
 		page, err := ask(ctx, n, func(s *openapi.ApiService) (*openapi.ListIncomingPhoneNumberResponse, error) {
 			return s.PageIncomingPhoneNumber(p, token, number)
 		})
-		if err == nil && page.IncomingPhoneNumbers == nil {
-			err = api.ErrUnexpected // JSON without a list is not an account without numbers
-		}
 		if err != nil {
-			return nil, fmt.Errorf("twilio: list numbers: %w", err)
+			return nil, 0, err
+		}
+		if page.IncomingPhoneNumbers == nil { // JSON without a list is not an account without numbers
+			return nil, 0, api.ErrUnexpected
 		}
 		for i := range page.IncomingPhoneNumbers {
 			b, err := n.bought(&page.IncomingPhoneNumbers[i])
 			if err != nil {
-				return nil, fmt.Errorf("twilio: list numbers: %w", err)
+				return nil, 0, err
 			}
 			if _, twice := seen[b.Ref]; !twice {
 				seen[b.Ref] = struct{}{}
 				all = append(all, b)
 			}
 		}
+		pages++
 		next := value(page.NextPageUri)
 		if next == "" {
-			return all, nil
+			return all, pages, nil
 		}
 		last := token + " " + number
 		if token, number, err = n.nextPage(next); err != nil {
-			return nil, fmt.Errorf("twilio: list numbers: %w", err)
+			return nil, 0, err
 		}
 		if token+" "+number == last {
-			return nil, errors.New("twilio: list numbers: a page is followed by itself")
+			return nil, 0, errors.New("a page is followed by itself")
 		}
 	}
-	return nil, errors.New("twilio: list numbers: the pages do not end")
+	return nil, 0, errors.New("the pages do not end")
 }
 
 // nextPage reads a page's next_page_uri. Only its token and number are used, so the

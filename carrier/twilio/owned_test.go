@@ -48,7 +48,7 @@ func TestAListThatChangesWhileItIsReadMissesNoNumberThatStays(t *testing.T) {
 	s.before.Store(&between)
 	all, err := s.List(t.Context())
 	require.NoError(t, err)
-	require.Equal(t, bought, all, "the others are there, each once")
+	require.Equal(t, bought[2:], all, "the others are there, each once")
 }
 
 func TestAListThatCannotBeReadWholeIsAnError(t *testing.T) {

@@ -116,7 +116,7 @@ func (p *prices) ask(ctx context.Context, region string, kind NumberType) (price
 func parsePrice(s string) (price, error) {
 	amount, currency, _ := strings.Cut(s, " ")
 	whole, cents, point := strings.Cut(amount, ".")
-	if !isDigits(whole) || point && !isDigits(cents) || len(currency) != 3 || strings.ToUpper(currency) != currency {
+	if !isDigits(whole) || point && !isDigits(cents) || !api.IsCurrency(currency) {
 		return price{}, &vn.FieldError{Field: "monthly_price", Problem: "must be an amount and a currency, such as 1.15 USD"}
 	}
 	return price{amount: amount, currency: currency}, nil

@@ -23,10 +23,10 @@ import (
 //
 // twilio-go takes no context anywhere, so each call gets a service of its own whose
 // client carries it: that costs two small allocations. Its own client.Client is not
-// used. It has one time-out for everything, reads answers of any length, and makes a
-// failed request a second time when the answer is of another form than it expected
-// (client.go, doWithErr), a purchase too. Nor are its Stream and List methods: they
-// page in a goroutine that nobody can stop.
+// used: it has one time-out for everything, reads answers of any length, repeats the
+// carrier's words in its errors, and has a way on which a request that failed is made
+// a second time, a POST too (client.go, doWithErr, for APIs of the version v1.0). Nor are
+// its Stream and List methods: they page in a goroutine that nobody can stop.
 func ask[T any](ctx context.Context, n *Numbers, request func(*openapi.ApiService) (T, error)) (T, error) {
 	c := &sender{ctx: ctx, api: n.api, account: n.account}
 	// Made by hand: its constructor would obey TWILIO_EDGE and TWILIO_REGION.

@@ -103,12 +103,12 @@ func TestARefusalIsTypedAndHoldsNoWordOfTheCarriers(t *testing.T) {
 	}{
 		"bad request":      {400, "21422", "", "", carrier.APIError{Status: 400, Code: "21422"}, nil, false},
 		"a word":           {429, "RATE_LIMIT_EXCEEDED", "30", "", carrier.APIError{Status: 429, Code: "RATE_LIMIT_EXCEEDED", RetryAfter: 30 * time.Second}, nil, false},
-		"a number":         {400, number[1:], "", "", carrier.APIError{Status: 400}, nil, false},
-		"a sentence":       {400, "is not available", "", "", carrier.APIError{Status: 400}, nil, false},
-		"a long code":      {400, strings.Repeat("x", 65), "", "", carrier.APIError{Status: 400}, nil, false},
+		"a number":         {400, number[1:], "", "", carrier.APIError{Status: 400}, nil, true},
+		"a sentence":       {400, "is not available", "", "", carrier.APIError{Status: 400}, nil, true},
+		"a long code":      {400, strings.Repeat("x", 65), "", "", carrier.APIError{Status: 400}, nil, true},
 		"credentials":      {401, "20003", "", "", carrier.APIError{Status: 401, Code: "20003"}, carrier.ErrCredentials, false},
-		"forbidden":        {403, "", "", "", carrier.APIError{Status: 403}, carrier.ErrCredentials, false},
-		"no money":         {402, "", "", "", carrier.APIError{Status: 402}, carrier.ErrBalance, false},
+		"forbidden":        {403, "", "", "", carrier.APIError{Status: 403}, carrier.ErrCredentials, true},
+		"no money":         {402, "", "", "", carrier.APIError{Status: 402}, carrier.ErrBalance, true},
 		"its failure":      {500, "20500", "", "", carrier.APIError{Status: 500, Code: "20500"}, nil, true},
 		"its time-out":     {408, "", "", "", carrier.APIError{Status: 408}, nil, true},
 		"a date":           {503, "", "Wed, 25 Nov 2026 10:00:20 GMT", "Wed, 25 Nov 2026 10:00:00 GMT", carrier.APIError{Status: 503, RetryAfter: 20 * time.Second}, nil, true},
@@ -159,7 +159,7 @@ func TestWhatNeverReachedTheCarrierIsNoPurchase(t *testing.T) {
 	bad := buy
 	bad.Method = "b y"
 	for name, test := range map[string]struct {
-		ctx  context.Context //nolint:containedctx // a test's table
+		ctx  context.Context
 		base string
 		r    Request
 	}{
@@ -174,6 +174,13 @@ func TestWhatNeverReachedTheCarrierIsNoPurchase(t *testing.T) {
 		require.NotContains(t, err.Error(), "2025550142", name)
 	}
 	require.Zero(t, s.hits.Load())
+}
+
+func TestACurrencyHasThreeCapitals(t *testing.T) {
+	t.Parallel()
+	for s, want := range map[string]bool{"USD": true, "IDR": true, "usd": false, "US": false, "U$D": false, "USDT": false, "": false} {
+		require.Equal(t, want, IsCurrency(s), s)
+	}
 }
 
 func TestALostAnswerLeavesAPurchaseOpen(t *testing.T) {

@@ -31,7 +31,22 @@ func isOurs(err error) bool {
 // isAlive tells whether the carrier did its work: also when that was to say no.
 func isAlive(err error) bool {
 	var refusal *carrier.APIError
-	return err == nil || errors.As(err, &refusal) && refusal.Refused()
+	return err == nil || errors.As(err, &refusal) && saysNo(refusal.Status)
+}
+
+// saysNo tells whether a status is about the request, not about the carrier.
+func saysNo(status int) bool {
+	return status >= http.StatusBadRequest && status < http.StatusInternalServerError && status != http.StatusRequestTimeout
+}
+
+// IsCurrency tells whether s can be an ISO 4217 code, such as USD.
+func IsCurrency(s string) bool {
+	for i := range len(s) {
+		if s[i] < 'A' || s[i] > 'Z' {
+			return false
+		}
+	}
+	return len(s) == 3
 }
 
 // refusal reads an answer from 400 on. A body that is not of the API's form (a

@@ -49,7 +49,7 @@ func mayPass(err error) bool {
 		return false
 	}
 	var refusal *carrier.APIError
-	return !errors.As(err, &refusal) || !refusal.Refused() || refusal.Status == http.StatusTooManyRequests
+	return !errors.As(err, &refusal) || !saysNo(refusal.Status) || refusal.Status == http.StatusTooManyRequests
 }
 
 // pause waits before the next try; false when there is no time for it.
