@@ -83,17 +83,11 @@ type APIError struct {
 }
 
 // Refused tells whether the carrier itself said no, so that nothing was done: an answer
-// from 400 to 499 with a code of its own, or one that by its meaning comes before any
-// work (401, 429). Any other may come from a carrier that failed half way, or from
-// something in between that does not know what the carrier did.
+// from 400 to 499 with a code of its own. Any other may come from a carrier that failed
+// half way, or from something in between that does not know what the carrier did.
 func (e *APIError) Refused() bool {
-	switch {
-	case e.Status == http.StatusUnauthorized, e.Status == http.StatusTooManyRequests:
-		return true
-	case e.Status == http.StatusRequestTimeout:
-		return false
-	}
-	return e.Status >= http.StatusBadRequest && e.Status < http.StatusInternalServerError && e.Code != ""
+	return e.Status >= http.StatusBadRequest && e.Status < http.StatusInternalServerError &&
+		e.Status != http.StatusRequestTimeout && e.Code != ""
 }
 
 // Error implements error.

@@ -39,7 +39,6 @@ func TestOnlyACertainNoMeansThatNothingWasBought(t *testing.T) {
 		"unknown":                 {carrier.ErrUnknownOutcome, false},
 		"unknown, though refused": {fmt.Errorf("%w (%w)", carrier.ErrUnknownOutcome, refusal(400)), false},
 		"refused by whom?":        {&carrier.APIError{Status: 404}, false},
-		"throttled by whom?":      {&carrier.APIError{Status: 429}, true},
 		"the carrier's failure":   {refusal(502), false},
 		"the carrier's time-out":  {refusal(408), false},
 		"anything else":           {errors.New("broken pipe"), false},
