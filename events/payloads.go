@@ -123,4 +123,5 @@ type PurchaseIntent struct {
 	At       time.Time `json:"at"`
 	ClosedAt time.Time `json:"closed_at,omitzero"`
 	Outcome  string    `json:"outcome,omitempty"` // set by CloseIntent: bought, not_bought, …
+	Reason   string    `json:"reason,omitempty"`  // why the number is given back; see Releasing
 }
