@@ -123,5 +123,7 @@ type PurchaseIntent struct {
 	At       time.Time `json:"at"`
 	ClosedAt time.Time `json:"closed_at,omitzero"`
 	Outcome  string    `json:"outcome,omitempty"` // set by CloseIntent: bought, not_bought, …
-	Reason   string    `json:"reason,omitempty"`  // why the number is given back; see Releasing
+	// Of a number that is given back: why (a reason of PoolReleased), and when it was.
+	Reason     string    `json:"reason,omitempty"`
+	ReleasedAt time.Time `json:"released_at,omitzero"`
 }

@@ -17,6 +17,10 @@ type Store interface {
 	Stock(ctx context.Context) ([]scripts.Stock, error)
 	// Inventory returns vn.ErrNumberUnknown for a number that is not a VN of ours.
 	Inventory(ctx context.Context, number vn.Number) (scripts.Inventory, error)
+	// InventoryOf returns every VN of a carrier.
+	InventoryOf(ctx context.Context, carrier string) (map[vn.Number]scripts.Inventory, error)
+	// SomeFree returns up to n free VNs of a pool and carrier.
+	SomeFree(ctx context.Context, pool, carrier string, n int) ([]vn.Number, error)
 }
 
 // Bus is what the replenisher needs of *events.Bus.
@@ -35,6 +39,17 @@ type Bus interface {
 	OpenIntents(ctx context.Context) ([]events.PurchaseIntent, error)
 	// CloseIntent records what became of an intent.
 	CloseIntent(ctx context.Context, intent events.PurchaseIntent, outcome string) error
+	// Intents calls each with the last intent of every number, open or closed.
+	Intents(ctx context.Context, each func(intent events.PurchaseIntent, seq uint64) error) error
+	// LastIntent returns a number's intent and its sequence, 0 when it has none.
+	LastIntent(ctx context.Context, number vn.Number) (intent events.PurchaseIntent, seq uint64, err error)
+	// MarkIntent replaces the intent that has this sequence; events.ErrOvertaken when
+	// another one has come since.
+	MarkIntent(ctx context.Context, intent events.PurchaseIntent, seq uint64) (uint64, error)
+	// LastRecord returns a VN's last ledger record and its sequence, 0 when it has none.
+	LastRecord(ctx context.Context, number vn.Number) (rec events.Record, seq uint64, err error)
+	// PoolReleased announces that a number is not paid for any more.
+	PoolReleased(ctx context.Context, e events.PoolReleased, intent events.PurchaseIntent) error
 }
 
 // Ledger is what the replenisher needs of *ledger.Ledger.
@@ -42,6 +57,11 @@ type Ledger interface {
 	// Own records that the numbers are ours and puts them into the pool; repeating
 	// it changes nothing.
 	Own(ctx context.Context, pool, carrier string, numbers []scripts.Owned) (scripts.Refilled, error)
+	// Retire takes a number out of its pool, at once or when its order ends, and
+	// records that it left; it may be repeated. vn.ErrNumberUnknown: the pool has it not.
+	Retire(ctx context.Context, pool string, number vn.Number) (scripts.Drained, error)
+	// RetireFree is Retire for a number that is free; scripts.ErrBusy when it is not.
+	RetireFree(ctx context.Context, pool string, number vn.Number) (scripts.Drained, error)
 }
 
 // Numbers is a carrier's number API. A call that returns an error which is neither

@@ -46,6 +46,8 @@ func (r *Replenisher) look(ctx context.Context, w *worker) error {
 		if err == nil {
 			_, err = r.level(ctx, w) // for the metrics
 		}
+	} else {
+		err = r.shed(ctx, w, now)
 	}
 	r.metrics.openIntents.WithLabelValues(w.pool.Name).Set(float64(w.open))
 	if err != nil {

@@ -25,6 +25,7 @@ type Replenisher struct {
 
 	sellers map[string]*seller // by carrier name
 	workers map[string]*worker // by pool name, unknownPool included
+	keeper  *keeper
 }
 
 // worker is one pool and what is remembered of it between two looks.
@@ -40,6 +41,7 @@ type worker struct {
 	missed  map[string]struct{} // tags of intents that the carrier's list was once without
 	unsent  map[string]struct{} // tags of intents of ours that were never sent to the carrier
 	taken   map[string]struct{} // VNs of the open intents of all pools, as last read
+	surplus surplus
 }
 
 // New checks the settings, completes them with their defaults and binds the metrics.
@@ -52,9 +54,13 @@ func New(cfg Config, store Store, bus Bus, ledger Ledger, reg prometheus.Registe
 	if err != nil {
 		return nil, err
 	}
+	k, err := newKeeper(reg)
+	if err != nil {
+		return nil, err
+	}
 	r := &Replenisher{
 		cfg: cfg, store: store, bus: bus, ledger: ledger, metrics: m, now: time.Now,
-		log:     log,
+		log: log, keeper: k,
 		sellers: make(map[string]*seller, len(cfg.Carriers)),
 		workers: make(map[string]*worker, len(cfg.Pools)+1),
 	}
@@ -78,6 +84,9 @@ func (r *Replenisher) Run(ctx context.Context) error {
 	g, running := errgroup.WithContext(ctx)
 	for _, w := range r.workers {
 		g.Go(func() error { r.work(running, w); return nil })
+	}
+	for _, s := range r.sellers {
+		g.Go(func() error { r.keep(running, s); return nil })
 	}
 	for _, c := range r.consumers() {
 		g.Go(func() error { return r.bus.Consume(running, c, r.handle) })
