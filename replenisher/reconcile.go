@@ -30,6 +30,8 @@ type ReconcileOptions struct {
 	Progress func(done, of int)
 }
 
+var errNoList = errors.New("the carrier gave no list")
+
 // ErrRunning means that a comparison of the same carrier is under way here.
 var ErrRunning = errors.New("reconcile_running: this carrier is being reconciled right now; try again when that is done")
 
@@ -162,7 +164,7 @@ func (r *Replenisher) read(ctx context.Context, s *seller) (*reading, error) {
 		if ours := r.failed(s, &fault{step: "list", err: err}); ours != nil {
 			return nil, ours
 		}
-		return nil, fmt.Errorf("the carrier gave no list: %w", err)
+		return nil, fmt.Errorf("%w: %w", errNoList, err)
 	}
 	seen.listed = make(map[vn.Number]carrier.Bought, len(all))
 	for _, b := range all {
