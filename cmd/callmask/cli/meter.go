@@ -16,7 +16,7 @@ const sayEvery = 10 * time.Second
 type meter struct {
 	out  io.Writer
 	what string
-	bar  *meterbar.ProgressBar // nil: no terminal
+	bar  *progressbar.ProgressBar // nil: no terminal
 	said time.Time
 }
 
