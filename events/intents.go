@@ -4,7 +4,6 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
-	"slices"
 	"strconv"
 	"time"
 
@@ -27,7 +26,7 @@ type PurchaseIntent struct {
 	Pool     string    `json:"pool"`
 	Carrier  string    `json:"carrier"`
 	Ref      string    `json:"ref,omitempty"`      // the carrier's id of the number, when known
-	Reason   string    `json:"reason,omitempty"`   // why it is bought: ReasonLowWater or ReasonForecast
+	For      string    `json:"for,omitempty"`      // why it is bought: ReasonLowWater or ReasonForecast
 	Price    string    `json:"price,omitempty"`    // monthly, as the carrier offered it, such as "1.15"; empty when it named none
 	Currency string    `json:"currency,omitempty"` // ISO 4217; empty with Price
 	At       time.Time `json:"at"`
@@ -71,23 +70,26 @@ func (b *Bus) storeIntent(ctx context.Context, in PurchaseIntent, kind string) e
 	return fenced(err)
 }
 
-// Intents returns the last intent of every pool and number, open or closed, in the
-// order in which they were last written.
-func (b *Bus) Intents(ctx context.Context) ([]PurchaseIntent, error) {
-	var all []PurchaseIntent
-	err := b.readAll(ctx, streamLedger, subjectLedgerIntent+"*.*", func(m jetstream.Msg, seq uint64) error {
+// Intents calls each with the last intent of every pool and number, open or closed,
+// and its sequence, in that order, until each returns an error or all were read.
+func (b *Bus) Intents(ctx context.Context, each func(in PurchaseIntent, seq uint64) error) error {
+	return b.readAll(ctx, streamLedger, subjectLedgerIntent+"*.*", func(m jetstream.Msg, seq uint64) error {
 		var in PurchaseIntent
 		if err := json.Unmarshal(m.Data(), &in); err != nil {
 			return fmt.Errorf("purchase intent %d cannot be read: %w", seq, err)
 		}
-		all = append(all, in)
-		return nil
+		return each(in, seq)
 	})
-	return all, err
 }
 
 // OpenIntents returns the intents that were not closed, oldest first.
 func (b *Bus) OpenIntents(ctx context.Context) ([]PurchaseIntent, error) {
-	all, err := b.Intents(ctx)
-	return slices.DeleteFunc(all, func(in PurchaseIntent) bool { return !in.ClosedAt.IsZero() }), err
+	var open []PurchaseIntent
+	err := b.Intents(ctx, func(in PurchaseIntent, _ uint64) error {
+		if in.ClosedAt.IsZero() {
+			open = append(open, in)
+		}
+		return nil
+	})
+	return open, err
 }

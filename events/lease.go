@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/nats-io/nats.go/jetstream"
@@ -23,6 +24,11 @@ var ErrFenced = errors.New("fenced: the lease has another record by now")
 type Lease struct {
 	Owner string    `json:"owner"`          // of this one take-over
 	Until time.Time `json:"until,omitzero"` // others wait until then; zero when it was given up
+}
+
+// LeasePool returns the pool whose lease a subject is of; false for other subjects.
+func LeasePool(subject string) (pool string, ok bool) {
+	return strings.CutPrefix(subject, subjectLedgerLease)
 }
 
 // Lease returns the last record of the pool's lease and its sequence, read from the
