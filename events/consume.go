@@ -2,6 +2,7 @@ package events
 
 import (
 	"context"
+	"crypto/rand"
 	"errors"
 	"fmt"
 	"strings"
@@ -19,6 +20,11 @@ type Consumer struct {
 	Durable  string   // 1 to 48 of A-Z a-z 0-9 _ -; the same in every process that shares the work
 	Subjects []string // of the stream; empty: all
 	Workers  int      // how many messages are handled at the same time; default 1
+	// Each gives every process all messages published while it consumes, instead of its
+	// share of those of the stream: the server keeps a consumer for this process alone,
+	// in memory, and forgets it soon after the process has gone. It is meant for hints:
+	// what is published while nobody consumes, or while a server restarts, is missed.
+	Each bool
 	// MaxDeliver is after how many deliveries a message becomes a dead letter
 	// (default 10). A delivery is used up by Retry, a panic, and a process that died
 	// or was stopped with the message in hand. Waiting (Wait) uses up none, however
@@ -51,6 +57,9 @@ const (
 	// stopGrace is how long handlers may go on after Consume was told to stop, and
 	// how long they then have to notice that their context has ended.
 	stopGrace = 10 * time.Second
+
+	// eachIdle is after how long the server forgets the consumer of a process that has gone.
+	eachIdle = time.Minute
 
 	// streamAdvisories has a consumer of this name for every consumer of ours: the
 	// same durable may exist on several streams.
@@ -98,6 +107,7 @@ func (c *Consumer) inHand() int { return 2 * c.Workers }
 type consumption struct {
 	bus         *Bus
 	cfg         Consumer
+	name        string // the server's for this consumer
 	handle      func(context.Context, Message) Result
 	advisories  bool // reads ADVISORIES on behalf of another consumer
 	log         zerolog.Logger
@@ -126,6 +136,9 @@ func (b *Bus) Consume(ctx context.Context, c Consumer, handle func(context.Conte
 	if err != nil {
 		return err
 	}
+	if c.Each { // what a process leaves unanswered goes with its consumer
+		return b.consume(ctx, c, handle, false)
+	}
 	exhausted := c
 	exhausted.Stream, exhausted.Durable = streamAdvisories, fmt.Sprintf(advisoriesDurable, c.Stream, c.Durable)
 	exhausted.Subjects = []string{advisoryPrefix + c.Stream + "." + c.Durable}
@@ -139,9 +152,12 @@ func (b *Bus) Consume(ctx context.Context, c Consumer, handle func(context.Conte
 
 func (b *Bus) consume(ctx context.Context, c Consumer, handle func(context.Context, Message) Result, advisories bool) error {
 	s := &consumption{
-		bus: b, cfg: c, handle: handle, advisories: advisories,
+		bus: b, cfg: c, name: c.Durable, handle: handle, advisories: advisories,
 		log:   b.log.With().Str("stream", c.Stream).Str("consumer", c.Durable).Logger(),
 		slots: make(chan struct{}, c.inHand()),
+	}
+	if c.Each {
+		s.name += "-" + rand.Text()
 	}
 	for range c.inHand() {
 		s.slots <- struct{}{}
@@ -156,8 +172,11 @@ func (b *Bus) consume(ctx context.Context, c Consumer, handle func(context.Conte
 	}()
 	s.hands = newHands(s)
 	s.hands.start()
-	err := s.run(ctx)
-	return errors.Join(err, s.hands.stop())
+	err := errors.Join(s.run(ctx), s.hands.stop())
+	if c.Each {
+		s.drop(context.WithoutCancel(ctx))
+	}
+	return err
 }
 
 // run keeps the consumer in being and fetches from it until ctx ends.
@@ -190,8 +209,8 @@ func (s *consumption) run(ctx context.Context) error {
 func (s *consumption) create(ctx context.Context) (jetstream.Consumer, error) {
 	ctx, cancel := s.bus.deadline(ctx)
 	defer cancel()
-	return s.bus.js.CreateOrUpdateConsumer(ctx, s.cfg.Stream, jetstream.ConsumerConfig{
-		Durable:        s.cfg.Durable,
+	cfg := jetstream.ConsumerConfig{
+		Durable:        s.name,
 		FilterSubjects: s.cfg.Subjects,
 		DeliverPolicy:  jetstream.DeliverAllPolicy,
 		AckPolicy:      jetstream.AckExplicitPolicy,
@@ -199,7 +218,21 @@ func (s *consumption) create(ctx context.Context) (jetstream.Consumer, error) {
 		MaxDeliver:     s.cfg.MaxDeliver,
 		// Messages held back by Wait count as well.
 		MaxAckPending: s.cfg.inHand() + s.cfg.MaxWaiting,
-	})
+	}
+	if s.cfg.Each {
+		cfg.DeliverPolicy, cfg.InactiveThreshold = jetstream.DeliverNewPolicy, eachIdle
+		cfg.MemoryStorage, cfg.Replicas = true, 1
+	}
+	return s.bus.js.CreateOrUpdateConsumer(ctx, s.cfg.Stream, cfg)
+}
+
+// drop deletes the consumer of this process alone.
+func (s *consumption) drop(ctx context.Context) {
+	ctx, cancel := s.bus.deadline(ctx)
+	defer cancel()
+	if err := s.bus.js.DeleteConsumer(ctx, s.cfg.Stream, s.name); err != nil {
+		s.log.Debug().Err(err).Msg("a consumer of this process was left to time out")
+	}
 }
 
 // fetchAll asks for as many messages as there are free slots, again and again. It

@@ -142,44 +142,6 @@ func (b *Bus) Records(ctx context.Context, each func(rec Record, seq uint64) err
 	})
 }
 
-// Intent writes a purchase intent before the purchase is made, and waits until it
-// is stored. Its message id is intent:<vn>:<at, ms>.
-func (b *Bus) Intent(ctx context.Context, in PurchaseIntent) error {
-	return b.storeIntent(ctx, in, "intent:")
-}
-
-// CloseIntent notes what became of an intent, such as "bought" or "not_bought"; it
-// is no longer open then. Its message id is closed:<vn>:<at, ms>.
-func (b *Bus) CloseIntent(ctx context.Context, in PurchaseIntent, outcome string) error {
-	in.Outcome, in.ClosedAt = outcome, time.Now().UTC()
-	return b.storeIntent(ctx, in, "closed:")
-}
-
-func (b *Bus) storeIntent(ctx context.Context, in PurchaseIntent, kind string) error {
-	if _, ok := vn.ParseDigits(in.VN); !ok {
-		return &vn.FieldError{Field: "vn", Problem: "is not a number in digits"}
-	}
-	in.At = in.At.UTC()
-	id := kind + in.VN + ":" + strconv.FormatInt(in.At.UnixMilli(), 10)
-	return b.publish(ctx, subjectLedgerIntent+in.VN, id, in)
-}
-
-// OpenIntents returns the intents that were not closed, oldest first.
-func (b *Bus) OpenIntents(ctx context.Context) ([]PurchaseIntent, error) {
-	var open []PurchaseIntent
-	err := b.readAll(ctx, streamLedger, subjectLedgerIntent+"*", func(m jetstream.Msg, seq uint64) error {
-		var in PurchaseIntent
-		if err := json.Unmarshal(m.Data(), &in); err != nil {
-			return fmt.Errorf("purchase intent %d cannot be read: %w", seq, err)
-		}
-		if in.ClosedAt.IsZero() {
-			open = append(open, in)
-		}
-		return nil
-	})
-	return open, err
-}
-
 // readAll reads what a stream holds under a subject at this moment. Each fetch has
 // its own deadline, so that a long ledger may take as long as ctx allows.
 func (b *Bus) readAll(ctx context.Context, stream, subject string, each func(jetstream.Msg, uint64) error) error {

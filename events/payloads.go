@@ -11,11 +11,19 @@ const (
 	SubjectAssigned = "vn.assigned"
 	SubjectReleased = "vn.released"
 	SubjectFailed   = "vn.failed"
-	SubjectPoolLow  = "pools.low"
 	SubjectDecided  = "calls.decided"
+
+	SubjectPoolLow        = "pools.low"
+	SubjectPoolBought     = "pools.bought"
+	SubjectPoolCapReached = "pools.cap_reached"
+	SubjectPoolRunningOut = "pools.running_out"
+
+	// SubjectLease captures the leases of all pools, in stream StreamLedger.
+	SubjectLease = "ledger.lease.*"
 
 	subjectLedgerVN     = "ledger.vn."
 	subjectLedgerIntent = "ledger.intent."
+	subjectLedgerLease  = "ledger.lease."
 	subjectDead         = "dead."
 )
 
@@ -101,6 +109,44 @@ type PoolLow struct {
 	Target int    `json:"target"`
 }
 
+// The reasons of a PoolBought.
+const (
+	ReasonLowWater = "low_water" // fewer VNs were free than the settings ask for
+	ReasonForecast = "forecast"  // they would have been, before a carrier could have sold more
+	ReasonAdopted  = "adopted"   // the carrier's list had it after a purchase whose outcome was not known
+)
+
+// PoolBought is the payload of pools.bought: a number was bought for the pool and is
+// in it now. Price is the monthly price that the carrier offered it for.
+type PoolBought struct {
+	Pool     string    `json:"pool"`
+	VN       string    `json:"vn"` // E.164
+	Carrier  string    `json:"carrier"`
+	Price    string    `json:"price,omitempty"`
+	Currency string    `json:"currency,omitempty"`
+	Reason   string    `json:"reason"`
+	At       time.Time `json:"at"`
+}
+
+// PoolCapReached is the payload of pools.cap_reached: the pool needs Missing more
+// numbers, and none is offered for what is left of its monthly cap. It comes once,
+// until the pool could buy again.
+type PoolCapReached struct {
+	Pool      string `json:"pool"`
+	Cap       string `json:"cap"`       // a month, such as "500.00"
+	Committed string `json:"committed"` // what this calendar month costs already
+	Currency  string `json:"currency"`
+	Missing   int    `json:"missing"`
+}
+
+// PoolRunningOut is the payload of pools.running_out: at the present rate the last
+// free VN is leased before a carrier has sold another one. It comes once, until that
+// is over.
+type PoolRunningOut struct {
+	Pool    string  `json:"pool"`
+	Minutes float64 `json:"minutes"` // until then, to a tenth
+}
+
 // CallDecided is the payload of calls.decided: what was answered to one call. It
 // holds no real number: neither who called nor who was dialled.
 type CallDecided struct {
@@ -111,19 +157,4 @@ type CallDecided struct {
 	Reason  string    `json:"reason"` // vn.Reason's name; connected when it was put through
 	At      time.Time `json:"at"`
 	TookUS  int64     `json:"took_us"` // time to the decision, microseconds
-}
-
-// PurchaseIntent is written to ledger.intent.<VN> before a VN is bought, and
-// closed when it is known what became of it. VN holds digits without a plus sign.
-type PurchaseIntent struct {
-	VN       string    `json:"vn"`
-	Pool     string    `json:"pool"`
-	Carrier  string    `json:"carrier"`
-	Ref      string    `json:"ref,omitempty"` // the carrier's id of the number, when known
-	At       time.Time `json:"at"`
-	ClosedAt time.Time `json:"closed_at,omitzero"`
-	Outcome  string    `json:"outcome,omitempty"` // set by CloseIntent: bought, not_bought, …
-	// Of a number that is given back: why (a reason of PoolReleased), and when it was.
-	Reason     string    `json:"reason,omitempty"`
-	ReleasedAt time.Time `json:"released_at,omitzero"`
 }

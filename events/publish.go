@@ -41,13 +41,32 @@ func (b *Bus) PoolLow(ctx context.Context, p PoolLow) error {
 	return b.publish(ctx, SubjectPoolLow, "low:"+p.Pool+":"+strconv.FormatInt(time.Now().Unix(), 10), p)
 }
 
+// PoolBought publishes pools.bought and waits until the stream has stored it. at is
+// the time of the purchase intent: the message id is bought:<pool>:<vn>:<at, ns>, so
+// that whoever finishes a purchase that a crash cut short announces the same fact.
+func (b *Bus) PoolBought(ctx context.Context, p PoolBought, at time.Time) error {
+	return b.publish(ctx, SubjectPoolBought, "bought:"+p.Pool+":"+p.VN+":"+strconv.FormatInt(at.UnixNano(), 10), p)
+}
+
+// PoolCapReached publishes pools.cap_reached and waits until the stream has stored
+// it. Its message id is cap_reached:<pool>:<second>.
+func (b *Bus) PoolCapReached(ctx context.Context, p PoolCapReached) error {
+	return b.publish(ctx, SubjectPoolCapReached, "cap_reached:"+p.Pool+":"+strconv.FormatInt(time.Now().Unix(), 10), p)
+}
+
+// PoolRunningOut publishes pools.running_out and waits until the stream has stored
+// it. Its message id is running_out:<pool>:<second>.
+func (b *Bus) PoolRunningOut(ctx context.Context, p PoolRunningOut) error {
+	return b.publish(ctx, SubjectPoolRunningOut, "running_out:"+p.Pool+":"+strconv.FormatInt(time.Now().Unix(), 10), p)
+}
+
 func (b *Bus) publish(ctx context.Context, subject, id string, payload any) error {
 	_, err := b.store(ctx, subject, id, payload)
 	return err
 }
 
 // store publishes payload as JSON and returns the sequence the stream gave it.
-func (b *Bus) store(ctx context.Context, subject, id string, payload any) (uint64, error) {
+func (b *Bus) store(ctx context.Context, subject, id string, payload any, opts ...jetstream.PublishOpt) (uint64, error) {
 	data, err := json.Marshal(payload)
 	if err != nil {
 		return 0, fmt.Errorf("encoding a message: %w", err)
@@ -57,7 +76,7 @@ func (b *Bus) store(ctx context.Context, subject, id string, payload any) (uint6
 	}
 	ctx, cancel := b.deadline(ctx)
 	defer cancel()
-	ack, err := b.js.Publish(ctx, subject, data, jetstream.WithMsgID(id))
+	ack, err := b.js.Publish(ctx, subject, data, append(opts, jetstream.WithMsgID(id))...)
 	if err != nil {
 		return 0, failed("publishing", err)
 	}

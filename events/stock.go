@@ -36,49 +36,35 @@ const (
 	ReleasedGhost    = "ghost"    // the carrier did not have it any more
 )
 
-// What an intent says of its number once the number is ours, beside the outcomes of
-// the purchase. Each of them counts as bought where money is summed up.
-const (
-	OutcomeAdopted   = "adopted"   // found at the carrier without a purchase of ours that is known
-	OutcomeReleasing = "releasing" // it is being given back: what is left to do is done by whoever finds this
-	OutcomeReleased  = "released"  // it was given back, and pools.released was published
-	OutcomeLost      = "lost"      // the carrier does not have it any more; it left its pool
-)
+// OutcomeReleasing is the outcome of an intent whose number is being given back: what is
+// left to do is done by whoever finds it.
+const OutcomeReleasing = "releasing"
 
 // ErrOvertaken means that an intent was written by somebody else since it was read.
 var ErrOvertaken = errors.New("intent_overtaken: the number's intent was changed meanwhile")
 
-// PoolReleased publishes pools.released and waits until the stream has stored it. Its
-// message id is released:<vn>:<reason>:<intent's time>, so that a repeat is dropped.
-func (b *Bus) PoolReleased(ctx context.Context, p PoolReleased, intent PurchaseIntent) error {
+// PoolReleased publishes pools.released and waits until the stream has stored it. at is
+// the time of the number's intent. Its message id is released:<pool>:<vn>:<at, ns>, so
+// that a repeat is dropped.
+func (b *Bus) PoolReleased(ctx context.Context, p PoolReleased, at time.Time) error {
 	p.At = p.At.UTC()
-	id := "released:" + intent.VN + ":" + p.Reason + ":" + strconv.FormatInt(intent.At.UnixNano(), 36)
-	return b.publish(ctx, SubjectPoolReleased, id, p)
+	return b.publish(ctx, SubjectPoolReleased, "released:"+p.Pool+":"+p.VN+":"+strconv.FormatInt(at.UnixNano(), 10), p)
 }
 
-// Intents calls each with the intent of every number that has one, open or closed, and
-// its sequence, until each returns an error or all were read.
-func (b *Bus) Intents(ctx context.Context, each func(in PurchaseIntent, seq uint64) error) error {
-	return b.readAll(ctx, streamLedger, subjectLedgerIntent+"*", func(m jetstream.Msg, seq uint64) error {
-		var in PurchaseIntent
-		if err := json.Unmarshal(m.Data(), &in); err != nil {
-			return fmt.Errorf("purchase intent %d cannot be read: %w", seq, err)
-		}
-		return each(in, seq)
-	})
-}
-
-// LastIntent returns the number's intent and its sequence, read from the stream's
-// leader. Sequence 0 without an error means that there is none.
-func (b *Bus) LastIntent(ctx context.Context, number vn.Number) (in PurchaseIntent, seq uint64, err error) {
+// LastIntent returns the pool's intent of a number and its sequence, read from the
+// stream's leader. Sequence 0 without an error means that there is none.
+func (b *Bus) LastIntent(ctx context.Context, pool string, number vn.Number) (in PurchaseIntent, seq uint64, err error) {
 	const doing = "reading a purchase intent"
+	if err := vn.CheckName("pool", pool); err != nil {
+		return in, 0, err
+	}
 	ctx, cancel := b.deadline(ctx)
 	defer cancel()
 	stream, err := b.ledgerStream(ctx)
 	if err != nil {
 		return in, 0, failed(doing, err)
 	}
-	msg, err := stream.GetLastMsgForSubject(ctx, subjectLedgerIntent+number.Digits())
+	msg, err := stream.GetLastMsgForSubject(ctx, subjectLedgerIntent+pool+"."+number.Digits())
 	if errors.Is(err, jetstream.ErrMsgNotFound) {
 		return in, 0, nil
 	}
@@ -91,37 +77,25 @@ func (b *Bus) LastIntent(ctx context.Context, number vn.Number) (in PurchaseInte
 	return in, msg.Sequence, nil
 }
 
-// MarkIntent replaces the number's intent, if that still is the one with this sequence
-// (0: there is none), and returns the new sequence. ErrOvertaken: it is not, and
-// nothing was written. in must be closed: an open intent is written by Intent.
+// MarkIntent replaces the pool's intent of a number, if that still is the one with this
+// sequence (0: there is none), and returns the new sequence. ErrOvertaken: it is not,
+// and nothing was written. in must be closed: an open intent is written by Intent. Its
+// message id is mark:<outcome>:<pool>:<vn>:<sequence>.
 func (b *Bus) MarkIntent(ctx context.Context, in PurchaseIntent, seq uint64) (uint64, error) {
-	const doing = "marking a purchase intent"
 	if _, ok := vn.ParseDigits(in.VN); !ok {
 		return 0, &vn.FieldError{Field: "vn", Problem: "is not a number in digits"}
+	}
+	if err := vn.CheckName("pool", in.Pool); err != nil {
+		return 0, err
 	}
 	if in.ClosedAt.IsZero() {
 		return 0, &vn.FieldError{Field: "closed_at", Problem: "is missing"}
 	}
 	in.At, in.ClosedAt = in.At.UTC(), in.ClosedAt.UTC()
-	data, err := json.Marshal(in)
-	if err != nil {
-		return 0, fmt.Errorf("%s: %w", doing, err)
+	id := "mark:" + in.Outcome + ":" + in.Pool + ":" + in.VN + ":" + strconv.FormatUint(seq, 10)
+	next, err := b.store(ctx, subjectLedgerIntent+in.Pool+"."+in.VN, id, in, jetstream.WithExpectLastSequencePerSubject(seq))
+	if errors.Is(fenced(err), ErrFenced) {
+		return 0, ErrOvertaken
 	}
-	if !b.nc.IsConnected() {
-		return 0, fmt.Errorf("%s: %w: not connected to nats", doing, vn.ErrUnavailable)
-	}
-	ctx, cancel := b.deadline(ctx)
-	defer cancel()
-	id := "mark:" + in.VN + ":" + in.Outcome + ":" + strconv.FormatUint(seq, 10)
-	ack, err := b.js.Publish(ctx, subjectLedgerIntent+in.VN, data,
-		jetstream.WithMsgID(id), jetstream.WithExpectLastSequencePerSubject(seq))
-	var api *jetstream.APIError
-	if errors.As(err, &api) && (api.ErrorCode == jetstream.JSErrCodeStreamWrongLastSequence ||
-		api.ErrorCode == jetstream.JSErrCodeStreamWrongLastSequenceConstant) {
-		return 0, fmt.Errorf("%s: %w", doing, ErrOvertaken)
-	}
-	if err != nil {
-		return 0, failed(doing, err)
-	}
-	return ack.Sequence, nil
+	return next, err
 }

@@ -23,8 +23,9 @@ const (
 	streamDead       = "DEAD"
 	streamAdvisories = "ADVISORIES"
 
-	// StreamPools is the stream of pools.low, for its consumers.
-	StreamPools = streamPools
+	// StreamPools is the stream of pools.*, and StreamLedger the ledger, for their consumers.
+	StreamPools  = streamPools
+	StreamLedger = streamLedger
 
 	advisoryPrefix = "$JS.EVENT.ADVISORY.CONSUMER.MAX_DELIVERIES."
 
@@ -53,7 +54,7 @@ func (b *Bus) streams() []jetstream.StreamConfig {
 		},
 		{
 			Name: streamPools, Subjects: []string{"pools.>"}, MaxAge: day,
-			Description: "callmask: pools that run low",
+			Description: "callmask: pools that run low, and what is bought for them",
 		},
 		{
 			Name: streamDead, Subjects: []string{"dead.>"}, MaxAge: 14 * day,

@@ -75,6 +75,7 @@ func parts(err error) []error {
 // an error only when Redis or the ledger failed.
 func (r *Replenisher) fill(ctx context.Context, w *worker, need int) error {
 	tried := make(map[vn.Number]struct{})
+	w.budget.reset()
 	for _, name := range w.pool.Carriers {
 		s, ok := r.sellers[name]
 		if !ok || !s.open(r.now()) {
@@ -84,67 +85,58 @@ func (r *Replenisher) fill(ctx context.Context, w *worker, need int) error {
 			if need <= 0 || ctx.Err() != nil {
 				break
 			}
-			got, err := r.buyBatch(ctx, w, s, min(need, batchSize), tried)
-			need -= got.took
-			if err != nil {
-				if err := r.failed(s, err); err != nil {
+			offers, failure := r.buyBatch(ctx, w, s, min(need, batchSize), tried)
+			if failure != nil {
+				if err := r.failed(s, failure); err != nil {
 					return err
 				}
+			}
+			now, err := r.level(ctx, w)
+			if err != nil {
+				return err
+			}
+			if need = w.need(now); failure != nil {
 				break // the next carrier
 			}
-			if got.enough {
-				need = 0
-			}
-			if got.offers == 0 {
+			if offers == 0 {
 				r.metrics.failures.WithLabelValues(s.name, "no_offers").Inc()
 				break
 			}
 		}
 	}
-	switch {
-	case need <= 0 && w.open == 0:
+	if need <= 0 && w.open == 0 {
 		w.filling = false
-	case need > 0 && ctx.Err() == nil:
+	}
+	if ctx.Err() != nil {
+		return nil
+	}
+	if need > 0 {
 		r.log.Warn().Str("pool", w.pool.Name).Int("missing", need).Msg("no carrier sold enough numbers; trying again at the next sweep")
 	}
+	r.judgeCap(ctx, w, need)
 	return nil
 }
 
-// batch is what came of one search.
-type batch struct {
-	offers int  // offers that were tried
-	took   int  // numbers that now count as bought: owned, or their intent is open
-	enough bool // others filled the pool meanwhile; nothing more is needed
-}
-
-// buyBatch searches once and buys up to n of what it finds: intents first, for all
-// of them, then a check against everybody's intents, then the purchases.
-func (r *Replenisher) buyBatch(ctx context.Context, w *worker, s *seller, n int, tried map[vn.Number]struct{}) (batch, error) {
-	numbers, err := r.search(ctx, w, s, n, tried)
-	if err != nil || len(numbers) == 0 {
-		return batch{}, err
+// buyBatch searches once and buys up to n of what it finds: the intents first, all of
+// them, then the purchases. It returns how many numbers it tried to buy.
+func (r *Replenisher) buyBatch(ctx context.Context, w *worker, s *seller, n int, tried map[vn.Number]struct{}) (int, error) {
+	offers, err := r.search(ctx, w, s, n, tried)
+	if err != nil || len(offers) == 0 {
+		return 0, err
 	}
 	longer, cancel := lingering(ctx, r.cfg.Grace)
 	defer cancel()
-	intents, err := r.declare(longer, w, s, numbers)
+	intents, err := r.declare(longer, w, s, offers)
 	if err != nil {
-		return batch{}, err
+		return 0, err
 	}
-	granted, surplus, err := r.claim(longer, w, intents)
-	if err != nil {
-		return batch{}, err
-	}
-	took, err := r.buyAll(longer, ctx.Done(), w, s, granted)
-	for _, in := range surplus {
-		err = errors.Join(err, r.withdraw(longer, w, in))
-	}
-	return batch{offers: len(numbers), took: took, enough: len(surplus) > 0}, err
+	return len(offers), r.buyAll(longer, ctx.Done(), w, s, intents)
 }
 
-// search returns up to n numbers for sale that are not ours, not about to be and
-// were not tried in this look. As long as the carrier offers nothing but those it is
-// asked for more.
-func (r *Replenisher) search(ctx context.Context, w *worker, s *seller, n int, tried map[vn.Number]struct{}) ([]vn.Number, error) {
+// search returns up to n offers of numbers that are not ours, not about to be, were
+// not tried in this look, and fit the pool's cap. As long as the carrier offers nothing
+// but others it is asked for more.
+func (r *Replenisher) search(ctx context.Context, w *worker, s *seller, n int, tried map[vn.Number]struct{}) ([]carrier.Offer, error) {
 	for ask := n; ; ask *= 2 {
 		asking, cancel := context.WithTimeout(ctx, r.cfg.CarrierCall)
 		offers, err := s.Numbers.Search(asking, w.pool.Region, ask)
@@ -152,49 +144,62 @@ func (r *Replenisher) search(ctx context.Context, w *worker, s *seller, n int, t
 		if err != nil {
 			return nil, &fault{step: "search", err: err}
 		}
-		fresh, err := r.fresh(ctx, w, offers, n, tried)
-		if err != nil || len(fresh) > 0 || len(offers) < ask || ask >= mostOffers {
-			return fresh, err
+		fit, err := r.fitting(ctx, w, offers, n, tried)
+		if err != nil || len(fit) > 0 || len(offers) < ask || ask >= mostOffers {
+			return fit, err
 		}
 	}
 }
 
-func (r *Replenisher) fresh(ctx context.Context, w *worker, offers []carrier.Offer, n int, tried map[vn.Number]struct{}) ([]vn.Number, error) {
-	numbers := make([]vn.Number, 0, n)
-	for _, o := range offers {
-		if len(numbers) == n {
+// fitting returns up to n of the offers that may be bought together.
+func (r *Replenisher) fitting(ctx context.Context, w *worker, offers []carrier.Offer, n int, tried map[vn.Number]struct{}) ([]carrier.Offer, error) {
+	fit := make([]carrier.Offer, 0, n)
+	var sum carrier.Money
+	for i := range offers {
+		if len(fit) == n {
 			break
 		}
+		o := &offers[i]
 		_, was := tried[o.Number]
-		// An intent is replaced by the next one of its number: none while one is open.
 		_, taken := w.taken[o.Number.Digits()]
 		if was || taken || !o.Number.Valid() {
 			continue
 		}
 		tried[o.Number] = struct{}{}
-		known, err := r.known(ctx, o.Number)
+		price, ok := w.budget.affords(o, sum)
+		if !ok {
+			continue
+		}
+		_, known, err := r.inventory(ctx, o.Number)
 		if err != nil {
 			return nil, &fault{step: "inventory", ours: true, err: err}
 		}
 		if !known {
-			numbers = append(numbers, o.Number)
+			fit, sum = append(fit, *o), price.Plus(sum)
 		}
 	}
-	return numbers, nil
+	return fit, nil
 }
 
-// declare writes an intent for each number. Until it is bought, an intent is known
+// declare writes an intent for each offer. Until it is bought, an intent is known
 // to be unsent: should we not get as far, the next look closes it.
-func (r *Replenisher) declare(ctx context.Context, w *worker, s *seller, numbers []vn.Number) ([]events.PurchaseIntent, error) {
-	intents := make([]events.PurchaseIntent, len(numbers))
-	for i, n := range numbers {
-		in := events.PurchaseIntent{VN: n.Digits(), Pool: w.pool.Name, Carrier: s.name, At: stamp(r.now())}
+func (r *Replenisher) declare(ctx context.Context, w *worker, s *seller, offers []carrier.Offer) ([]events.PurchaseIntent, error) {
+	intents := make([]events.PurchaseIntent, len(offers))
+	for i := range offers {
+		in := events.PurchaseIntent{
+			VN: offers[i].Number.Digits(), Pool: w.pool.Name, Carrier: s.name, For: w.reason, At: stamp(r.now()),
+		}
+		if price, err := carrier.ParsePrice(offers[i].Price, offers[i].Currency); err == nil {
+			in.Price, in.Currency = price.Amount(), price.Currency()
+		}
 		intents[i] = in
 		w.unsent[tag(in)] = struct{}{}
 		w.open++
-		writing, cancel := context.WithTimeout(ctx, r.cfg.Timeout)
-		err := r.bus.Intent(writing, in)
-		cancel()
+		w.budget.add(&in)
+		err := w.lease.under(ctx, func(ctx context.Context, fence uint64) error {
+			in.Fence = fence
+			return r.bus.Intent(ctx, in)
+		})
 		if err != nil {
 			return nil, &fault{step: "intent", ours: true, err: fmt.Errorf("write a purchase intent: %w", err)}
 		}
@@ -208,54 +213,28 @@ func stamp(now time.Time) time.Time {
 	return now.UTC().Truncate(time.Millisecond).Add(rand.N(time.Millisecond)) //nolint:gosec // unlikely to be equal is enough
 }
 
-// claim decides which of our intents may be carried out. It reads all intents after
-// ours were written, and the stock after that: whoever wrote earlier is counted, as
-// an intent or in the stock, and whoever comes later counts us. So several processes
-// never buy more together than the pool needs or may have. An intent of ours that
-// another one has replaced is in neither result: the number is the other's to buy.
-func (r *Replenisher) claim(ctx context.Context, w *worker, ours []events.PurchaseIntent) (granted, surplus []events.PurchaseIntent, err error) {
-	all, err := r.openIntents(ctx, w)
-	if err != nil {
-		return nil, nil, &fault{step: "claim", ours: true, err: err}
-	}
-	now, err := r.level(ctx, w)
-	if err != nil {
-		return nil, nil, &fault{step: "claim", ours: true, err: err}
-	}
-	isOurs := make(map[string]struct{}, len(ours))
-	for _, in := range ours {
-		isOurs[tag(in)] = struct{}{}
-	}
-	room := min(w.pool.Target-now.free, w.pool.Max-now.total)
-	for before, in := range r.ofPool(w, all) {
-		if _, ok := isOurs[tag(in)]; !ok {
-			continue
-		}
-		if before < room {
-			granted = append(granted, in)
-		} else {
-			surplus = append(surplus, in)
-		}
-	}
-	return granted, surplus, nil
-}
-
 // withdraw closes an intent that was never sent to the carrier. If that fails, the
 // next look does it.
 func (r *Replenisher) withdraw(ctx context.Context, w *worker, in events.PurchaseIntent) error {
-	if err := r.closeIntent(ctx, in, outcomeNotBought); err != nil {
+	if err := r.closeIntent(ctx, w.lease, in, events.OutcomeNotBought); err != nil {
 		return &fault{step: "close", ours: true, err: err}
 	}
 	delete(w.unsent, tag(in))
-	w.open--
+	w.gone(&in)
 	return nil
 }
 
+// gone forgets an intent whose number was not bought.
+func (w *worker) gone(in *events.PurchaseIntent) {
+	w.open--
+	w.budget.remove(in)
+}
+
 // buyAll carries out the intents, Config.Parallel at a time. After the first fault,
-// or when stop is closed, no more is begun and what is left is withdrawn; so is an
-// intent that a slow carrier made wait until others may soon take it for one that
-// came to nothing. It returns how many numbers count as bought now.
-func (r *Replenisher) buyAll(ctx context.Context, stop <-chan struct{}, w *worker, s *seller, intents []events.PurchaseIntent) (took int, err error) {
+// when stop is closed, or when the pool is not ours any more, no more is begun and what
+// is left is withdrawn; so is an intent that a slow carrier made wait until it may soon
+// be taken for one that came to nothing.
+func (r *Replenisher) buyAll(ctx context.Context, stop <-chan struct{}, w *worker, s *seller, intents []events.PurchaseIntent) (err error) {
 	var (
 		mu     sync.Mutex
 		g      errgroup.Group
@@ -264,8 +243,9 @@ func (r *Replenisher) buyAll(ctx context.Context, stop <-chan struct{}, w *worke
 	g.SetLimit(r.cfg.Parallel)
 	for _, in := range intents {
 		g.Go(func() error {
+			deposed := w.lease.sure(ctx)
 			mu.Lock()
-			halted := err != nil || closed(stop) || r.now().Sub(in.At) > r.cfg.SettleAfter-r.cfg.CarrierCall
+			halted := err != nil || deposed != nil || closed(stop) || r.now().Sub(in.At) > r.cfg.SettleAfter-r.cfg.CarrierCall
 			if halted {
 				unsent = append(unsent, in)
 			} else {
@@ -275,13 +255,13 @@ func (r *Replenisher) buyAll(ctx context.Context, stop <-chan struct{}, w *worke
 			if halted {
 				return nil
 			}
-			got, fault := r.purchase(ctx, s, in)
+			got, fault := r.purchase(ctx, w.lease, s, in)
 			mu.Lock()
 			defer mu.Unlock()
-			if got != nothing {
-				took++
-			}
-			if got != pending {
+			switch got {
+			case nothing:
+				w.gone(&in)
+			case owned:
 				w.open--
 			}
 			err = errors.Join(err, fault)
@@ -292,7 +272,7 @@ func (r *Replenisher) buyAll(ctx context.Context, stop <-chan struct{}, w *worke
 	for _, in := range unsent {
 		err = errors.Join(err, r.withdraw(ctx, w, in))
 	}
-	return took, err
+	return err
 }
 
 func closed(c <-chan struct{}) bool {
@@ -313,8 +293,8 @@ const (
 	pending               // the intent is open: it counts as bought until it is settled
 )
 
-// purchase buys the number of an intent that is written and claimed.
-func (r *Replenisher) purchase(ctx context.Context, s *seller, in events.PurchaseIntent) (result, error) {
+// purchase buys the number of an intent that is written.
+func (r *Replenisher) purchase(ctx context.Context, l *lease, s *seller, in events.PurchaseIntent) (result, error) {
 	number, _ := vn.ParseDigits(in.VN) // it was made from a number
 	buying, cancel := context.WithTimeout(ctx, r.cfg.CarrierCall)
 	b, err := s.Numbers.Buy(buying, number, tag(in))
@@ -325,7 +305,7 @@ func (r *Replenisher) purchase(ctx context.Context, s *seller, in events.Purchas
 		return pending, &fault{step: "buy", err: errors.New("the carrier's answer names another number")}
 	case err == nil:
 	case refused(err):
-		if closing := r.closeIntent(ctx, in, outcomeNotBought); closing != nil {
+		if closing := r.closeIntent(ctx, l, in, events.OutcomeNotBought); closing != nil {
 			return pending, &fault{step: "close", ours: true, err: closing}
 		}
 		if errors.Is(err, carrier.ErrNotAvailable) {
@@ -336,9 +316,10 @@ func (r *Replenisher) purchase(ctx context.Context, s *seller, in events.Purchas
 	default:
 		return pending, &fault{step: "buy_unknown", err: err}
 	}
-	if err := r.own(ctx, s, in, b); err != nil {
+	if err := r.own(ctx, l, s, in, b, in.For); err != nil {
 		return pending, err
 	}
+	r.metrics.leadTime.WithLabelValues(s.name).Set(s.sold(r.now().Sub(in.At)).Seconds())
 	r.metrics.purchases.WithLabelValues(in.Pool, s.name).Inc()
 	r.log.Info().Str("pool", in.Pool).Str("carrier", s.name).Stringer("vn", number).Msg("bought a number")
 	return owned, nil

@@ -6,6 +6,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/callmask/callmask/carrier"
 	"github.com/callmask/callmask/vn"
 )
 
@@ -22,6 +23,7 @@ type Config struct {
 	Gap          time.Duration // least time between two looks at one pool (default 500ms)
 	Timeout      time.Duration // deadline of each call to Redis and the ledger (default 5s)
 	CarrierCall  time.Duration // deadline of each call to a carrier (default 30s)
+	Lease        time.Duration // how long others wait for a process that died, before they buy in its place (default 15s)
 	Grace        time.Duration // how long purchases under way may go on after Run was told to stop (default 5s)
 	Parallel     int           // purchases under way at once for one pool (default 4)
 	SettleAfter  time.Duration // an intent younger than this is never closed as not bought (default 2min)
@@ -42,6 +44,12 @@ type Pool struct {
 	LowWater int // buying starts when fewer VNs are free
 	Target   int // and goes on until as many are free
 	Max      int // VNs that the pool may ever have, open intents included
+	// Fixed keeps LowWater and Target as they are. Otherwise they are the least: both rise
+	// up to Max with the demand during the time that the carriers take to sell.
+	Fixed bool
+	// MonthlyCap is what the pool may cost in a calendar month (UTC). Numbers are bought
+	// only when their price is quoted in its currency and fits in. Zero: no cap.
+	MonthlyCap carrier.Money
 	// SurplusAfter is how long more VNs than are needed must have been free, without a
 	// break, before those are given back (default 24h); a negative one means never.
 	SurplusAfter time.Duration
@@ -66,6 +74,7 @@ func (c *Config) complete() error {
 		{"Gap", &c.Gap, 500 * time.Millisecond},
 		{"Timeout", &c.Timeout, 5 * time.Second},
 		{"CarrierCall", &c.CarrierCall, 30 * time.Second},
+		{"Lease", &c.Lease, 15 * time.Second},
 		{"Grace", &c.Grace, 5 * time.Second},
 		{"SettleAfter", &c.SettleAfter, 2 * time.Minute},
 		{"BackoffFirst", &c.BackoffFirst, time.Second},

@@ -2,6 +2,7 @@ package replenisher
 
 import (
 	"context"
+	"time"
 
 	"github.com/callmask/callmask/carrier"
 	"github.com/callmask/callmask/events"
@@ -29,27 +30,33 @@ type Bus interface {
 	Consume(ctx context.Context, c events.Consumer, handle func(context.Context, events.Message) events.Result) error
 	OrdersStream() string
 	OrderSubject(event string) string
-	// Intent writes an intent before its number is bought. It should fail while the
-	// number has another open intent, which is somebody's purchase under way. Where it
-	// replaces that one instead, a number can be left without an intent, but only if
-	// two processes choose it within the same moment and the one that gets it dies
-	// before it has recorded it.
+	// Intent writes an intent before its number is bought. It gives events.ErrFenced when
+	// its fence is not the sequence of the pool's last lease record, as CloseIntent does.
 	Intent(ctx context.Context, intent events.PurchaseIntent) error
-	// OpenIntents returns every intent that was not closed, of all pools.
-	OpenIntents(ctx context.Context) ([]events.PurchaseIntent, error)
+	// Intents calls each with the last intent of every pool and number, open or closed,
+	// oldest first.
+	Intents(ctx context.Context, each func(intent events.PurchaseIntent, seq uint64) error) error
 	// CloseIntent records what became of an intent.
 	CloseIntent(ctx context.Context, intent events.PurchaseIntent, outcome string) error
-	// Intents calls each with the last intent of every number, open or closed.
-	Intents(ctx context.Context, each func(intent events.PurchaseIntent, seq uint64) error) error
-	// LastIntent returns a number's intent and its sequence, 0 when it has none.
-	LastIntent(ctx context.Context, number vn.Number) (intent events.PurchaseIntent, seq uint64, err error)
-	// MarkIntent replaces the intent that has this sequence; events.ErrOvertaken when
-	// another one has come since.
+	// Lease returns the pool's last lease record and its sequence, 0 when there is none.
+	Lease(ctx context.Context, pool string) (events.Lease, uint64, error)
+	// PutLease writes a lease record over the one with the sequence last, and gives
+	// events.ErrFenced when that is not the last one any more.
+	PutLease(ctx context.Context, pool string, lease events.Lease, last uint64) (seq uint64, err error)
+	// PoolBought announces a purchase whose intent is of the time at; it may be repeated.
+	PoolBought(ctx context.Context, bought events.PoolBought, at time.Time) error
+	PoolCapReached(ctx context.Context, reached events.PoolCapReached) error
+	PoolRunningOut(ctx context.Context, out events.PoolRunningOut) error
+	// LastIntent returns a pool's intent of a number and its sequence, 0 when it has none.
+	LastIntent(ctx context.Context, pool string, number vn.Number) (intent events.PurchaseIntent, seq uint64, err error)
+	// MarkIntent replaces the intent that has this sequence (0: there is none);
+	// events.ErrOvertaken when another one has come since.
 	MarkIntent(ctx context.Context, intent events.PurchaseIntent, seq uint64) (uint64, error)
 	// LastRecord returns a VN's last ledger record and its sequence, 0 when it has none.
 	LastRecord(ctx context.Context, number vn.Number) (rec events.Record, seq uint64, err error)
-	// PoolReleased announces that a number is not paid for any more.
-	PoolReleased(ctx context.Context, e events.PoolReleased, intent events.PurchaseIntent) error
+	// PoolReleased announces that a number, whose intent is of the time at, is not paid
+	// for any more; it may be repeated.
+	PoolReleased(ctx context.Context, released events.PoolReleased, at time.Time) error
 }
 
 // Ledger is what the replenisher needs of *ledger.Ledger.

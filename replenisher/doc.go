@@ -4,9 +4,14 @@
 //	pools.low, orders.placed ─┐                          ┌─▶ Buy ─▶ Configure ─▶ Ledger.Own ─┐
 //	sweep every 10 s ─────────┴─▶ one worker per pool ───┤   intent written ……………… closed  ├─▶ free
 //	                              need = target - free - open intents                       ─┘
+//	                              low water, target: package forecast, within the settings
 //	every second ─▶ Store.Reap ─▶ Ledger.End: ledger `released`, vn.released, settled
 //
 // Money: an intent for one exact number is in the ledger before that number is
 // bought. What became of an open intent is asked from the carrier's list, never
-// guessed, and until that is known it counts as bought.
+// guessed, and until that is known it counts as bought. The intents are also the
+// account of what a pool costs, which its monthly cap is held against.
+//
+// However many processes run, one acts for a pool: it holds the pool's lease, and the
+// stream refuses the intents of any other (docs/adr/0007).
 package replenisher

@@ -103,9 +103,9 @@ func (k *keeper) show(d *Diff, err error, now time.Time) {
 	k.braked.WithLabelValues(d.Carrier).Set(braked)
 }
 
-// keep compares a carrier's list with the inventory from time to time until ctx ends.
+// reconciles compares a carrier's list with the inventory from time to time until ctx ends.
 // The first comparison comes early: it finishes what the process before left undone.
-func (r *Replenisher) keep(ctx context.Context, s *seller) {
+func (r *Replenisher) reconciles(ctx context.Context, s *seller) {
 	next := time.NewTimer(jitter(r.cfg.Reconcile / 10))
 	defer next.Stop()
 	for {

@@ -2,6 +2,7 @@ package replenisher
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"time"
 
@@ -32,22 +33,10 @@ func (r *Replenisher) look(ctx context.Context, w *worker) error {
 		return nil
 	}
 	w.cold = false
-	now, err := r.level(ctx, w)
-	if err != nil {
-		return err
-	}
-	if !w.looked || w.open > 0 || w.need(now) > 0 || r.now().Sub(w.read) >= intentsEvery {
-		if now, err = r.settleAll(ctx, w); err != nil {
-			return err
-		}
-	}
-	if need := w.need(now); need > 0 {
-		err = r.fill(ctx, w, need)
-		if err == nil {
-			_, err = r.level(ctx, w) // for the metrics
-		}
+	if w.pool.Name == unknownPool {
+		err = r.lookAtStrays(ctx, w)
 	} else {
-		err = r.shed(ctx, w, now)
+		err = r.lookAt(ctx, w)
 	}
 	r.metrics.openIntents.WithLabelValues(w.pool.Name).Set(float64(w.open))
 	if err != nil {
@@ -57,15 +46,99 @@ func (r *Replenisher) look(ctx context.Context, w *worker) error {
 	return nil
 }
 
+// lookAt takes in the stock of a configured pool and, when this process acts for it,
+// does what is needed.
+func (r *Replenisher) lookAt(ctx context.Context, w *worker) error {
+	now, err := r.level(ctx, w)
+	if err != nil {
+		return err
+	}
+	r.foresee(w, now)
+	if acts, err := r.act(ctx, w); err != nil || !acts {
+		return err
+	}
+	r.warn(ctx, w, now)
+	if !w.looked || w.open > 0 || w.need(now) > 0 || r.now().Sub(w.read) >= intentsEvery {
+		if now, err = r.settleAll(ctx, w); err != nil {
+			return err
+		}
+	}
+	need := w.need(now)
+	switch {
+	case need == 0:
+		r.uncap(w)
+		err = r.shed(ctx, w, now)
+	case !r.resting(w):
+		err = r.fill(ctx, w, need)
+	}
+	r.account(w)
+	return err
+}
+
+// act tells whether this process acts for the pool, and takes the pool over when
+// nobody does. What was known of its intents is void then.
+func (r *Replenisher) act(ctx context.Context, w *worker) (bool, error) {
+	defer r.showActing(w)
+	if w.lease.held() {
+		return true, nil
+	}
+	held, err := w.lease.take(ctx)
+	if err != nil || !held {
+		w.open = 0 // they are another process's to count
+		return false, err
+	}
+	if term := w.lease.term(); term != w.term {
+		w.term, w.looked = term, false
+		r.log.Info().Str("pool", w.pool.Name).Msg("this process buys for the pool now")
+	}
+	return true, nil
+}
+
+// lookAtStrays settles the intents of pools that are not configured here. Each of them
+// needs the lease of its pool: another process may still know it.
+func (r *Replenisher) lookAtStrays(ctx context.Context, w *worker) error {
+	if w.looked && w.open == 0 && r.now().Sub(w.read) < intentsEvery {
+		return nil
+	}
+	pools := make(map[string]struct{})
+	err := r.intents(ctx, func(in events.PurchaseIntent) {
+		if _, known := r.workers[in.Pool]; !known && in.ClosedAt.IsZero() {
+			pools[in.Pool] = struct{}{}
+		}
+	})
+	if err != nil {
+		return err
+	}
+	open := 0
+	for name := range pools {
+		stray, ok := w.strays[name]
+		if !ok {
+			stray = r.newWorker(Pool{Name: name})
+			w.strays[name] = stray
+		}
+		err = errors.Join(err, r.lookAtStray(ctx, stray))
+		open += stray.open
+	}
+	w.looked, w.read, w.open = true, r.now(), open
+	return err
+}
+
+func (r *Replenisher) lookAtStray(ctx context.Context, w *worker) error {
+	if held, err := w.lease.take(ctx); err != nil || !held {
+		return err
+	}
+	_, err := r.settleAll(ctx, w)
+	return errors.Join(err, w.lease.giveUp(ctx))
+}
+
 // settleAll settles the pool's open intents and returns the stock as it is then.
 // The stock is read after the intents: a purchase that is no longer among them is
 // in the stock already, so it is counted once or (for a moment) twice, never not.
 func (r *Replenisher) settleAll(ctx context.Context, w *worker) (level, error) {
-	all, err := r.openIntents(ctx, w)
+	mine, err := r.readBooks(ctx, w)
 	if err != nil {
 		return level{}, err
 	}
-	mine := r.ofPool(w, all)
 	if !w.looked && len(mine) > 0 {
 		w.filling = true // a fill was cut short: it goes on to the target
 	}
@@ -76,7 +149,7 @@ func (r *Replenisher) settleAll(ctx context.Context, w *worker) (level, error) {
 	return r.level(ctx, w)
 }
 
-// need is how many numbers to buy now. Buying starts below low_water and goes on to
+// need is how many numbers to buy now. Buying starts below low water and goes on to
 // the target, also over several looks. An open intent counts as bought.
 func (w *worker) need(now level) int {
 	if len(w.pool.Carriers) == 0 {
@@ -84,30 +157,16 @@ func (w *worker) need(now level) int {
 	}
 	switch {
 	case now.free < w.pool.LowWater:
-		w.filling = true
-	case now.free >= w.pool.Target:
+		w.filling, w.reason = true, events.ReasonLowWater
+	case now.free < w.plan.LowWater:
+		w.filling, w.reason = true, events.ReasonForecast
+	case now.free >= w.plan.Target:
 		w.filling = false
 	}
 	if !w.filling {
 		return 0
 	}
-	return max(0, min(w.pool.Target-now.free, w.pool.Max-now.total)-w.open)
-}
-
-// ofPool returns the intents that w has to settle: its pool's, or, for the worker of
-// unknown pools, those of every pool that is not configured.
-func (r *Replenisher) ofPool(w *worker, all []events.PurchaseIntent) []events.PurchaseIntent {
-	var mine []events.PurchaseIntent
-	for _, in := range all {
-		owner, known := r.workers[in.Pool]
-		if !known {
-			owner = r.workers[unknownPool]
-		}
-		if owner == w {
-			mine = append(mine, in)
-		}
-	}
-	return mine
+	return max(0, min(w.plan.Target-now.free, w.pool.Max-now.total)-w.open)
 }
 
 func (r *Replenisher) ready(ctx context.Context) (bool, error) {
@@ -145,19 +204,43 @@ func (r *Replenisher) show(s *scripts.Stock) {
 	}
 }
 
-// openIntents reads the open intents of all pools, oldest first.
-func (r *Replenisher) openIntents(ctx context.Context, w *worker) ([]events.PurchaseIntent, error) {
+// readBooks reads the intents: it returns the pool's open ones, oldest first, counts
+// what the pool costs, and notes which numbers are not to be bought.
+func (r *Replenisher) readBooks(ctx context.Context, w *worker) ([]events.PurchaseIntent, error) {
+	var open []events.PurchaseIntent
+	costs, taken := newBudget(w.pool.MonthlyCap, r.now()), make(map[string]struct{})
+	err := r.intents(ctx, func(in events.PurchaseIntent) {
+		mine, isOpen := in.Pool == w.pool.Name, in.ClosedAt.IsZero()
+		if mine && costs.bills(&in) {
+			costs.add(&in)
+			taken[in.VN] = struct{}{} // a new intent would take the place of what counts
+		}
+		if isOpen {
+			taken[in.VN] = struct{}{}
+		}
+		if mine && isOpen {
+			open = append(open, in)
+		}
+	})
+	if err != nil {
+		return nil, err
+	}
+	w.budget, w.taken = costs, taken
+	return open, nil
+}
+
+// intents reads all intents, open or closed, oldest first.
+func (r *Replenisher) intents(ctx context.Context, each func(events.PurchaseIntent)) error {
 	ctx, cancel := context.WithTimeout(ctx, readIntents)
 	defer cancel()
-	all, err := r.bus.OpenIntents(ctx)
+	err := r.bus.Intents(ctx, func(in events.PurchaseIntent, _ uint64) error {
+		each(in)
+		return nil
+	})
 	if err != nil {
-		return nil, fmt.Errorf("read the open purchase intents: %w", err)
+		return fmt.Errorf("read the purchase intents: %w", err)
 	}
-	clear(w.taken)
-	for _, in := range all {
-		w.taken[in.VN] = struct{}{}
-	}
-	return all, nil
+	return nil
 }
 
 // readIntents bounds a reading of all intents: the ledger keeps one for every

@@ -19,6 +19,15 @@ type metrics struct {
 	openIntents  *prometheus.GaugeVec   // pool
 	lastSweep    *prometheus.GaugeVec   // pool
 	lookFailures prometheus.Counter
+
+	acting     *prometheus.GaugeVec // pool
+	lowWater   *prometheus.GaugeVec // pool
+	target     *prometheus.GaugeVec // pool
+	demand     *prometheus.GaugeVec // pool
+	runsOut    *prometheus.GaugeVec // pool
+	leadTime   *prometheus.GaugeVec // carrier
+	committed  *prometheus.GaugeVec // pool, currency
+	capReached *prometheus.GaugeVec // pool
 }
 
 func newMetrics(reg prometheus.Registerer) (*metrics, error) {
@@ -39,8 +48,17 @@ func newMetrics(reg prometheus.Registerer) (*metrics, error) {
 			Namespace: namespace, Subsystem: subsystem, Name: "look_failures_total",
 			Help: "Looks at a pool given up because Redis or the ledger did not answer.",
 		}),
+		acting:     gauge("acting", "1 while this process is the one that buys for the pool.", "pool"),
+		lowWater:   gauge("low_water", "Buying starts when fewer VNs are free, as the forecast has it now.", "pool"),
+		target:     gauge("target", "Buying goes on until as many VNs are free, as the forecast has it now.", "pool"),
+		demand:     gauge("demand_per_minute", "Free VNs that the pool is expected to lose a minute.", "pool"),
+		runsOut:    gauge("runs_out_seconds", "When the last free VN is used up at this rate; -1 when it is not.", "pool"),
+		leadTime:   gauge("lead_time_seconds", "From the intent to buy a number until it is in its pool.", "carrier"),
+		committed:  gauge("committed", "What this calendar month costs the pool already.", "pool", "currency"),
+		capReached: gauge("cap_reached", "1 while numbers are needed and none is offered for what is left of the cap.", "pool"),
 	}
-	return m, register(reg, m.purchases, m.adopted, m.failures, m.stock, m.openIntents, m.lastSweep, m.lookFailures)
+	return m, register(reg, m.purchases, m.adopted, m.failures, m.stock, m.openIntents, m.lastSweep, m.lookFailures,
+		m.acting, m.lowWater, m.target, m.demand, m.runsOut, m.leadTime, m.committed, m.capReached)
 }
 
 func register(reg prometheus.Registerer, all ...prometheus.Collector) error {

@@ -20,10 +20,11 @@ const releaseGrace = time.Hour
 
 // orphan judges a number that the carrier has and the inventory had not. ours is false
 // for one that has nothing to do with us; a step without an action means that it is in
-// the inventory by now. was is its intent as read before the list; it is read again
-// here, after the inventory, because whoever takes a number out notes that first.
-func (r *Replenisher) orphan(ctx context.Context, s *seller, held carrier.Bought, was noted, opt ReconcileOptions) (st step, ours bool, err error) {
+// the inventory by now. Its intent is read again, after the inventory: whoever takes a
+// number out notes that first.
+func (r *Replenisher) orphan(ctx context.Context, s *seller, held carrier.Bought, intents []noted, opt ReconcileOptions) (st step, ours bool, err error) {
 	loose := !strings.HasPrefix(held.Tag, tagPrefix) && (s.WebhookURL == "" || held.WebhookURL != s.WebhookURL)
+	was := explains(held, intents)
 	if loose && (held.Tag != "" || !was.mayStillCome()) {
 		return step{}, false, nil
 	}
@@ -38,44 +39,72 @@ func (r *Replenisher) orphan(ctx context.Context, s *seller, held carrier.Bought
 	case known:
 		row.Pool, row.Action, row.Detail = inv.Pool, Report, "is a VN of carrier "+inv.Carrier+" here"
 		return step{row: row}, true, nil
-	}
-	in, seq, err := r.lastIntent(ctx, held.Number)
-	if err != nil {
-		return step{}, true, err
-	}
-	switch {
-	case seq > 0 && in.ClosedAt.IsZero():
-		row.Pool, row.Action, row.Detail = in.Pool, Wait, "its purchase is being settled"
-		return step{row: row}, true, nil
-	case loose, seq == 0, in.Carrier != s.name, strings.HasPrefix(held.Tag, tagPrefix) && held.Tag != tag(in):
+	case was.seq == 0:
 		return r.stray(s, row, held, opt), true, nil
 	}
-	row.Pool = in.Pool
-	st, err = r.noted(ctx, s, row, held, noted{in, seq}, opt)
+	row.Pool = was.Pool
+	in, seq, err := r.lastIntent(ctx, was.Pool, held.Number)
+	switch {
+	case err != nil:
+		return step{}, true, err
+	case seq == 0 || in.ClosedAt.IsZero() || !in.At.Equal(was.At):
+		row.Action, row.Detail = Wait, "its purchase is being settled"
+		return step{row: row}, true, nil
+	case loose:
+		return r.stray(s, row, held, opt), true, nil
+	}
+	st, err = r.judge(ctx, s, row, held, noted{in, seq}, opt)
 	return st, true, err
+}
+
+// explains returns the intent that a number of the list was bought by: the one whose
+// tag it bears, or, where the carrier kept none, the one that says most.
+func explains(held carrier.Bought, intents []noted) noted {
+	tagged := strings.HasPrefix(held.Tag, tagPrefix)
+	var best noted
+	for _, in := range intents {
+		if (!tagged || held.Tag == tag(in.PurchaseIntent)) && (best.seq == 0 || in.weight() >= best.weight()) {
+			best = in
+		}
+	}
+	return best
+}
+
+// weight orders the intents of several pools for one number: a purchase that came to
+// nothing says less of it than any other.
+func (n noted) weight() int {
+	switch {
+	case n.ClosedAt.IsZero():
+		return 4
+	case n.Outcome == events.OutcomeBought, n.Outcome == events.OutcomeReleasing:
+		return 3
+	case n.Outcome == events.OutcomeReleased:
+		return 2
+	}
+	return 1
 }
 
 // mayStillCome tells whether the number may turn up at the carrier by itself: its
 // purchase may have happened later than we waited, or it was away for a while.
 func (n noted) mayStillCome() bool {
-	return n.seq > 0 && (n.ClosedAt.IsZero() || n.Outcome == outcomeNotBought || n.Outcome == events.OutcomeLost)
+	return n.seq > 0 && (n.ClosedAt.IsZero() || n.Outcome == events.OutcomeNotBought || ghosted(&n.PurchaseIntent))
 }
 
-// noted judges an orphan by its intent, which is closed.
-func (r *Replenisher) noted(ctx context.Context, s *seller, row Row, held carrier.Bought, in noted, opt ReconcileOptions) (step, error) {
-	switch in.Outcome {
-	case events.OutcomeReleasing:
+// judge judges an orphan by its intent, which is closed.
+func (r *Replenisher) judge(ctx context.Context, s *seller, row Row, held carrier.Bought, in noted, opt ReconcileOptions) (step, error) {
+	switch {
+	case in.Outcome == events.OutcomeReleasing:
 		return r.releaseAgain(s, row, held, in), nil
-	case events.OutcomeReleased:
+	case in.Outcome == events.OutcomeReleased && !ghosted(&in.PurchaseIntent):
 		switch {
-		case r.now().Sub(in.ReleasedAt) < releaseGrace:
+		case r.now().Sub(in.ClosedAt) < releaseGrace:
 			row.Action, row.Detail = Wait, "the carrier has accepted its release"
 			return step{row: row}, nil
 		case held.Tag == tag(in.PurchaseIntent):
 			return r.releaseAgain(s, row, held, in), nil
 		}
 		return r.stray(s, row, held, opt), nil // somebody may have bought it anew
-	case outcomeBought, events.OutcomeAdopted:
+	case in.Outcome == events.OutcomeBought:
 		rec, seq, err := r.lastRecord(ctx, held.Number)
 		if err != nil {
 			return step{}, err
@@ -91,7 +120,7 @@ func (r *Replenisher) noted(ctx context.Context, s *seller, row Row, held carrie
 		row.Pool = opt.Pool
 	}
 	row.Action, row.Detail = Adopt, "paid for, and in no pool"
-	return r.adopt(s, row, held), nil
+	return r.adopt(s, row, held, in.PurchaseIntent), nil
 }
 
 // stray judges a number that bears our mark or calls us, but that no intent of ours
@@ -106,7 +135,7 @@ func (r *Replenisher) stray(s *seller, row Row, held carrier.Bought, opt Reconci
 		row.Action, row.Detail = Report, "is ours at the carrier, and nothing says of which pool: --pool takes it into one"
 	default:
 		row.Pool, row.Action, row.Detail = opt.Pool, Adopt, "was of no pool"
-		return r.adopt(s, row, held)
+		return r.adopt(s, row, held, events.PurchaseIntent{})
 	}
 	return step{row: row}
 }
@@ -132,11 +161,11 @@ func (r *Replenisher) releaseAgain(s *seller, row Row, held carrier.Bought, in n
 }
 
 // adopt takes a number that is ours at the carrier into the pool of the row: its calls
-// come to us, the ledger and the pool have it, its intent says so. Each step may be
-// repeated.
-func (r *Replenisher) adopt(s *seller, row Row, held carrier.Bought) step {
+// come to us, the ledger and the pool have it, it is announced, its intent says so.
+// by is the intent that it was bought by, if any. Each step may be repeated.
+func (r *Replenisher) adopt(s *seller, row Row, held carrier.Bought, by events.PurchaseIntent) step {
 	return step{row, func(ctx context.Context) (string, error) {
-		in, seq, err := r.lastIntent(ctx, held.Number)
+		in, seq, err := r.lastIntent(ctx, row.Pool, held.Number)
 		if err != nil {
 			return "", &fault{step: "intent", ours: true, err: err}
 		}
@@ -152,21 +181,38 @@ func (r *Replenisher) adopt(s *seller, row Row, held carrier.Bought) step {
 		if err := r.ownOne(ctx, row.Pool, s.name, owned); err != nil {
 			return "", err
 		}
-		outcome := outcomeBought
-		if seq == 0 || in.Carrier != s.name || strings.HasPrefix(held.Tag, tagPrefix) && held.Tag != tag(in) {
-			outcome, in = events.OutcomeAdopted, events.PurchaseIntent{}
-		}
-		if in.Outcome != outcome || in.Pool != row.Pool {
-			in = r.intentOf(scripts.Inventory{Pool: row.Pool, Carrier: s.name, Owned: owned}, in)
-			in.Outcome, in.Reason, in.ReleasedAt = outcome, "", time.Time{}
-			if _, _, err := r.mark(ctx, in, seq); err != nil {
-				return "", err
-			}
+		if err := r.bill(ctx, scripts.Inventory{Pool: row.Pool, Carrier: s.name, Owned: owned}, by, seq); err != nil {
+			return "", err
 		}
 		r.metrics.adopted.WithLabelValues(row.Pool, s.name).Inc()
 		r.log.Info().Str("pool", row.Pool).Str("carrier", s.name).Stringer("vn", held.Number).Msg("adopted a number that was paid for and in no pool")
 		return "it is in its pool now", nil
 	}}
+}
+
+// bill announces a number that was adopted, and notes in the intent of its pool, which
+// has this sequence, that the pool pays for it. The pool that it was bought for pays no
+// more, if it is another one.
+func (r *Replenisher) bill(ctx context.Context, inv scripts.Inventory, by events.PurchaseIntent, seq uint64) error {
+	in := r.intentOf(inv, by)
+	if by.Pool != inv.Pool || by.Outcome != events.OutcomeBought {
+		in.Outcome, in.Reason, in.ClosedAt = events.OutcomeBought, "", r.now()
+		if err := r.announce(ctx, &in, events.ReasonAdopted); err != nil {
+			return &fault{step: "announce", ours: true, err: err}
+		}
+		if err := r.note(ctx, in, seq); err != nil {
+			return err
+		}
+	}
+	if by.Pool == "" || by.Pool == inv.Pool {
+		return nil
+	}
+	old, oldSeq, err := r.lastIntent(ctx, by.Pool, inv.VN)
+	if err != nil || !old.At.Equal(by.At) || old.Outcome != events.OutcomeBought {
+		return err
+	}
+	old.Outcome, old.Reason, old.ClosedAt = events.OutcomeReleased, events.ReleasedOperator, r.now()
+	return r.note(ctx, old, oldSeq)
 }
 
 func (r *Replenisher) ownOne(ctx context.Context, pool, name string, n scripts.Owned) error {

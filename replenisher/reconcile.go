@@ -35,19 +35,31 @@ var errNoList = errors.New("the carrier gave no list")
 // ErrRunning means that a comparison of the same carrier is under way here.
 var ErrRunning = errors.New("reconcile_running: this carrier is being reconciled right now; try again when that is done")
 
-// reading is what a comparison looks at. The intents and the inventory are read before
-// the list: what is in them was the carrier's before the list began.
+// reading is what a comparison looks at, in the order in which it is read: a VN of the
+// inventory was the carrier's before the list began, and a number of the list has its
+// intent by the time that those are read.
 type reading struct {
 	at        time.Time
-	intents   map[vn.Number]noted // of this carrier
 	inventory map[vn.Number]scripts.Inventory
 	listed    map[vn.Number]carrier.Bought
+	intents   map[vn.Number][]noted // of this carrier, oldest first
 }
 
+// noted is an intent and its sequence; the zero one stands for none.
 type noted struct {
 	events.PurchaseIntent
 
 	seq uint64
+}
+
+// intent returns the intent of a VN's own pool.
+func (seen *reading) intent(inv scripts.Inventory) noted {
+	for _, in := range seen.intents[inv.VN] {
+		if in.Pool == inv.Pool {
+			return in
+		}
+	}
+	return noted{}
 }
 
 // step is a row and what is done about it.
@@ -114,7 +126,7 @@ func (r *Replenisher) reconcile(ctx context.Context, s *seller, opt ReconcileOpt
 	if err := r.braked(&diff, seen, opt); err != nil || opt.DryRun {
 		return diff, err
 	}
-	r.act(ctx, s, steps, &diff, opt.Progress)
+	r.carryOut(ctx, s, steps, &diff, opt.Progress)
 	return diff, nil
 }
 
@@ -122,8 +134,8 @@ func (r *Replenisher) reconcile(ctx context.Context, s *seller, opt ReconcileOpt
 func (r *Replenisher) braked(diff *Diff, seen *reading, opt ReconcileOptions) error {
 	missing, all := 0, 0
 	for n, inv := range seen.inventory {
-		in := seen.intents[n].PurchaseIntent
-		if !bought(inv, in) || in.Outcome == events.OutcomeReleasing {
+		in := seen.intent(inv)
+		if !bought(inv, &in.PurchaseIntent) || in.Outcome == events.OutcomeReleasing {
 			continue
 		}
 		all++
@@ -144,18 +156,8 @@ func (r *Replenisher) braked(diff *Diff, seen *reading, opt ReconcileOptions) er
 }
 
 func (r *Replenisher) read(ctx context.Context, s *seller) (*reading, error) {
-	seen := &reading{at: r.now(), intents: make(map[vn.Number]noted)}
-	reading, cancel := context.WithTimeout(ctx, readIntents)
-	err := r.bus.Intents(reading, func(in events.PurchaseIntent, seq uint64) error {
-		if n, ok := vn.ParseDigits(in.VN); ok && in.Carrier == s.name {
-			seen.intents[n] = noted{in, seq}
-		}
-		return nil
-	})
-	cancel()
-	if err != nil {
-		return nil, fmt.Errorf("read the purchase intents: %w", err)
-	}
+	seen := &reading{at: r.now(), intents: make(map[vn.Number][]noted)}
+	var err error
 	if seen.inventory, err = r.store.InventoryOf(ctx, s.name); err != nil {
 		return nil, fmt.Errorf("read the inventory: %w", err)
 	}
@@ -170,6 +172,17 @@ func (r *Replenisher) read(ctx context.Context, s *seller) (*reading, error) {
 	for _, b := range all {
 		seen.listed[b.Number] = b
 	}
+	reading, cancel := context.WithTimeout(ctx, readIntents)
+	defer cancel()
+	err = r.bus.Intents(reading, func(in events.PurchaseIntent, seq uint64) error {
+		if n, ok := vn.ParseDigits(in.VN); ok && in.Carrier == s.name {
+			seen.intents[n] = append(seen.intents[n], noted{in, seq})
+		}
+		return nil
+	})
+	if err != nil {
+		return nil, fmt.Errorf("read the purchase intents: %w", err)
+	}
 	return seen, nil
 }
 
@@ -177,18 +190,22 @@ func (r *Replenisher) read(ctx context.Context, s *seller) (*reading, error) {
 // the numbers that the list lacks, and that not in a dry run.
 func (r *Replenisher) compare(ctx context.Context, s *seller, seen *reading, opt ReconcileOptions, diff *Diff) ([]step, error) {
 	var steps []step
-	for n, in := range seen.intents {
-		if in.Outcome == events.OutcomeReleasing {
-			steps = append(steps, r.finishRelease(s, n, in, seen))
+	releasing := make(map[vn.Number]bool)
+	for n, all := range seen.intents {
+		for _, in := range all {
+			if in.Outcome == events.OutcomeReleasing {
+				releasing[n] = true
+				steps = append(steps, r.finishRelease(s, n, in, seen))
+			}
 		}
 	}
 	for n, held := range seen.listed {
-		if seen.intents[n].Outcome == events.OutcomeReleasing {
+		if releasing[n] {
 			continue
 		}
 		if inv, ok := seen.inventory[n]; ok {
 			diff.Agreed++
-			if st, differs := r.both(s, inv, held, seen.intents[n].PurchaseIntent); differs {
+			if st, differs := r.both(s, inv, held, seen.intent(inv).PurchaseIntent); differs {
 				steps = append(steps, st)
 			}
 			continue
@@ -234,10 +251,10 @@ func (r *Replenisher) finishRelease(s *seller, n vn.Number, in noted, seen *read
 func (r *Replenisher) both(s *seller, inv scripts.Inventory, held carrier.Bought, in events.PurchaseIntent) (step, bool) {
 	row := Row{VN: inv.VN.E164(), Pool: inv.Pool}
 	switch wrong := s.WebhookURL != "" && held.WebhookURL != s.WebhookURL; {
-	case in.Outcome == events.OutcomeLost, in.Outcome == outcomeNotBought && held.Tag == tag(in):
+	case ghosted(&in), in.Outcome == events.OutcomeNotBought && held.Tag == tag(in):
 		row.Action, row.Detail = Adopt, "the carrier has it after all"
-		return r.adopt(s, row, held), true
-	case wrong && !bought(inv, in):
+		return r.adopt(s, row, held, in), true
+	case wrong && !bought(inv, &in):
 		row.Action, row.Detail = Report, "its calls do not come to us; it was imported, so set its address at the carrier yourself"
 		return step{row: row}, true
 	case wrong:
@@ -256,11 +273,11 @@ func (r *Replenisher) both(s *seller, inv scripts.Inventory, held carrier.Bought
 func (r *Replenisher) ghosts(s *seller, seen *reading, opt ReconcileOptions, diff *Diff) []step {
 	var missing []scripts.Inventory
 	for n, inv := range seen.inventory {
-		in := seen.intents[n].PurchaseIntent
+		in := seen.intent(inv)
 		_, listed := seen.listed[n]
 		switch {
 		case listed || in.Outcome == events.OutcomeReleasing:
-		case !bought(inv, in):
+		case !bought(inv, &in.PurchaseIntent):
 			diff.Imported++
 		default:
 			missing = append(missing, inv)
@@ -276,18 +293,19 @@ func (r *Replenisher) ghosts(s *seller, seen *reading, opt ReconcileOptions, dif
 			steps[i].row = row
 			continue
 		}
-		steps[i] = step{row, func(ctx context.Context) (string, error) { return r.removeGhost(ctx, inv, seen.intents[inv.VN]) }}
+		steps[i] = step{row, func(ctx context.Context) (string, error) { return r.removeGhost(ctx, inv, seen.intent(inv)) }}
 	}
 	return steps
 }
 
 // removeGhost takes a number that the carrier does not have out of its pool. The note
-// that it is lost comes last: until then the next comparison does the same again.
+// of it comes last: until then the next comparison does the same again.
 func (r *Replenisher) removeGhost(ctx context.Context, inv scripts.Inventory, in noted) (string, error) {
-	lost := r.intentOf(inv, in.PurchaseIntent)
-	if in.Outcome != events.OutcomeLost {
-		lost.Outcome, lost.Reason, lost.ReleasedAt = events.OutcomeLost, events.ReleasedGhost, r.now()
-		if err := r.released(ctx, lost); err != nil {
+	known := ghosted(&in.PurchaseIntent) // it was leased the last time, and still is
+	gone := r.intentOf(inv, in.PurchaseIntent)
+	gone.Outcome, gone.Reason, gone.ClosedAt = events.OutcomeReleased, events.ReleasedGhost, r.now()
+	if !known {
+		if err := r.released(ctx, gone); err != nil {
 			return "", err
 		}
 	}
@@ -297,8 +315,8 @@ func (r *Replenisher) removeGhost(ctx context.Context, inv scripts.Inventory, in
 	if err != nil && !errors.Is(err, vn.ErrNumberUnknown) {
 		return "", &fault{step: "retire", ours: true, err: err}
 	}
-	if in.Outcome != events.OutcomeLost {
-		if err := r.note(ctx, lost, in.seq); err != nil {
+	if !known {
+		if err := r.note(ctx, gone, in.seq); err != nil {
 			return "", err
 		}
 	}
@@ -308,9 +326,9 @@ func (r *Replenisher) removeGhost(ctx context.Context, inv scripts.Inventory, in
 	return "the carrier did not have it any more; it has left its pool", nil
 }
 
-// act does what the steps say, a few at the same time. After the first failure nothing
+// carryOut does what the steps say, a few at the same time. After the first failure nothing
 // more is begun: what is left is left for the next comparison.
-func (r *Replenisher) act(ctx context.Context, s *seller, steps []step, diff *Diff, progress func(done, of int)) {
+func (r *Replenisher) carryOut(ctx context.Context, s *seller, steps []step, diff *Diff, progress func(done, of int)) {
 	var (
 		g    errgroup.Group
 		mu   sync.Mutex

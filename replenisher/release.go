@@ -43,20 +43,20 @@ func (r *Replenisher) Release(ctx context.Context, pool string, number vn.Number
 	if err != nil {
 		return "", err
 	}
-	in, seq, err := r.lastIntent(ctx, number)
+	in, seq, err := r.lastIntent(ctx, pool, number)
 	if err != nil {
 		return "", err
 	}
 	switch {
-	case known && inv.Pool != pool, !known && (seq == 0 || in.Pool != pool):
+	case known && inv.Pool != pool, !known && seq == 0:
 		return "", vn.ErrNumberUnknown
 	case seq > 0 && in.ClosedAt.IsZero():
 		return "", ErrUnsettled
+	case !known && (in.Outcome == events.OutcomeNotBought || ghosted(&in)):
+		return "", vn.ErrNumberUnknown
 	case !known && in.Outcome == events.OutcomeReleased:
 		return Released, nil
-	case !known && in.Outcome == outcomeNotBought, !known && in.Outcome == events.OutcomeLost:
-		return "", vn.ErrNumberUnknown
-	case known && !bought(inv, in):
+	case known && !bought(inv, &in):
 		return "", ErrImported
 	}
 	if !known {
@@ -77,26 +77,37 @@ func (r *Replenisher) Release(ctx context.Context, pool string, number vn.Number
 }
 
 // bought tells whether callmask bought a VN: an imported one has neither the carrier's
-// id nor a purchase that came to something. in is the number's intent, if any.
-func bought(inv scripts.Inventory, in events.PurchaseIntent) bool {
-	return inv.Ref != inv.VN.Digits() ||
-		in.Carrier == inv.Carrier && in.Outcome != outcomeNotBought && in.Outcome != events.OutcomeReleased
+// id nor a purchase that came to something. in is its pool's intent of it, if any.
+func bought(inv scripts.Inventory, in *events.PurchaseIntent) bool {
+	switch {
+	case inv.Ref != inv.VN.Digits():
+		return true
+	case in.Carrier != inv.Carrier || in.Outcome == events.OutcomeNotBought:
+		return false
+	}
+	return in.Outcome != events.OutcomeReleased || ghosted(in)
+}
+
+// ghosted tells whether the number of an intent was gone from its carrier's list.
+func ghosted(in *events.PurchaseIntent) bool {
+	return in.Outcome == events.OutcomeReleased && in.Reason == events.ReleasedGhost
 }
 
 // markReleasing notes, before anything is changed, that a number is to be given back:
 // whoever finds the note after a crash goes on. It returns the intent as it now is.
 func (r *Replenisher) markReleasing(ctx context.Context, inv scripts.Inventory, in events.PurchaseIntent, seq uint64, reason string,
 ) (events.PurchaseIntent, uint64, error) {
-	if seq > 0 && in.Outcome == events.OutcomeReleasing && in.Pool == inv.Pool && in.Reason == reason {
+	if seq > 0 && in.Outcome == events.OutcomeReleasing && in.Reason == reason {
 		return in, seq, nil
 	}
 	in = r.intentOf(inv, in)
 	in.Outcome, in.Reason = events.OutcomeReleasing, reason
-	return r.mark(ctx, in, seq)
+	seq, err := r.mark(ctx, in, seq)
+	return in, seq, err
 }
 
-// intentOf returns the intent that speaks of a VN as the inventory has it: its last
-// one, or a new one for a VN without.
+// intentOf returns the intent that speaks of a VN as the inventory has it: its pool's
+// last one, or a new one for a VN without.
 func (r *Replenisher) intentOf(inv scripts.Inventory, in events.PurchaseIntent) events.PurchaseIntent {
 	if in.Carrier != inv.Carrier {
 		at := stamp(r.now())
@@ -132,7 +143,7 @@ func (r *Replenisher) giveBack(ctx context.Context, s *seller, in events.Purchas
 	if err := r.released(ctx, in); err != nil {
 		return "", err
 	}
-	in.Outcome, in.ReleasedAt = events.OutcomeReleased, r.now()
+	in.Outcome, in.ClosedAt = events.OutcomeReleased, r.now()
 	if err := r.note(ctx, in, seq); err != nil {
 		return "", err
 	}
@@ -157,7 +168,7 @@ func (r *Replenisher) resume(ctx context.Context, s *seller, in events.PurchaseI
 
 // keepIt takes the note back that a number is to be given back.
 func (r *Replenisher) keepIt(ctx context.Context, in events.PurchaseIntent, seq uint64) (Giving, error) {
-	in.Outcome, in.Reason = outcomeBought, ""
+	in.Outcome, in.Reason = events.OutcomeBought, ""
 	return Kept, r.note(ctx, in, seq)
 }
 
@@ -203,18 +214,18 @@ func (r *Replenisher) leave(ctx context.Context, in events.PurchaseIntent, numbe
 func (r *Replenisher) released(ctx context.Context, in events.PurchaseIntent) error {
 	ctx, cancel := context.WithTimeout(ctx, r.cfg.Timeout)
 	defer cancel()
-	e := events.PoolReleased{Pool: in.Pool, VN: "+" + in.VN, Carrier: in.Carrier, Reason: in.Reason, At: r.now()}
-	if err := r.bus.PoolReleased(ctx, e, in); err != nil {
+	e := events.PoolReleased{Pool: in.Pool, VN: "+" + in.VN, Carrier: in.Carrier, Price: in.Price, Currency: in.Currency, Reason: in.Reason, At: r.now()}
+	if err := r.bus.PoolReleased(ctx, e, in.At); err != nil {
 		return &fault{step: "announce", ours: true, err: fmt.Errorf("announce that a number was given back: %w", err)}
 	}
 	r.keeper.released.WithLabelValues(in.Pool, in.Carrier, in.Reason).Inc()
 	return nil
 }
 
-func (r *Replenisher) lastIntent(ctx context.Context, number vn.Number) (events.PurchaseIntent, uint64, error) {
+func (r *Replenisher) lastIntent(ctx context.Context, pool string, number vn.Number) (events.PurchaseIntent, uint64, error) {
 	ctx, cancel := context.WithTimeout(ctx, r.cfg.Timeout)
 	defer cancel()
-	in, seq, err := r.bus.LastIntent(ctx, number)
+	in, seq, err := r.bus.LastIntent(ctx, pool, number)
 	if err != nil {
 		return in, 0, fmt.Errorf("read a purchase intent: %w", err)
 	}
@@ -222,36 +233,21 @@ func (r *Replenisher) lastIntent(ctx context.Context, number vn.Number) (events.
 }
 
 // mark writes an intent over the one with the given sequence.
-func (r *Replenisher) mark(ctx context.Context, in events.PurchaseIntent, seq uint64) (events.PurchaseIntent, uint64, error) {
+func (r *Replenisher) mark(ctx context.Context, in events.PurchaseIntent, seq uint64) (uint64, error) {
 	ctx, cancel := context.WithTimeout(ctx, r.cfg.Timeout)
 	defer cancel()
 	seq, err := r.bus.MarkIntent(ctx, in, seq)
 	if err != nil {
-		return in, 0, &fault{step: "mark", ours: true, err: err}
+		return 0, &fault{step: "mark", ours: true, err: fmt.Errorf("mark a purchase intent: %w", err)}
 	}
-	return in, seq, nil
+	return seq, nil
 }
 
 // note is mark for the last word on a number: who was quicker has the same to say, or
 // something newer.
 func (r *Replenisher) note(ctx context.Context, in events.PurchaseIntent, seq uint64) error {
-	_, _, err := r.mark(ctx, in, seq)
-	if errors.Is(err, events.ErrOvertaken) {
-		return nil
+	if _, err := r.mark(ctx, in, seq); err != nil && !errors.Is(err, events.ErrOvertaken) {
+		return err
 	}
-	return err
-}
-
-// inventory returns a VN's entry, and whether there is one.
-func (r *Replenisher) inventory(ctx context.Context, number vn.Number) (scripts.Inventory, bool, error) {
-	ctx, cancel := context.WithTimeout(ctx, r.cfg.Timeout)
-	defer cancel()
-	inv, err := r.store.Inventory(ctx, number)
-	if errors.Is(err, vn.ErrNumberUnknown) {
-		return inv, false, nil
-	}
-	if err != nil {
-		return inv, false, fmt.Errorf("read the inventory: %w", err)
-	}
-	return inv, true, nil
+	return nil
 }

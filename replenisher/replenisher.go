@@ -4,11 +4,16 @@ import (
 	"context"
 	"errors"
 	"math/rand/v2"
+	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/rs/zerolog"
 	"golang.org/x/sync/errgroup"
+
+	"github.com/callmask/callmask/carrier"
+	"github.com/callmask/callmask/replenisher/forecast"
 )
 
 // Replenisher buys numbers for the pools that run low. Any number of goroutines of
@@ -30,18 +35,48 @@ type Replenisher struct {
 
 // worker is one pool and what is remembered of it between two looks.
 type worker struct {
-	pool Pool
-	wake chan struct{} // capacity 1: triggers that come during a look are one more look
+	pool   Pool
+	wake   chan struct{} // capacity 1: triggers that come during a look are one more look
+	placed atomic.Int64  // orders placed since the last look
 
-	looked  bool                // there was a first look
+	lease *lease // nil for unknownPool
+	term  string // of the lease, when the intents were last read
+
+	looked  bool                // there was a first look in this term
 	cold    bool                // the last look found Redis not ready
 	open    int                 // open intents that the last reading left
 	read    time.Time           // when the intents were last read
-	filling bool                // free fell below low_water and has not been back at target yet
+	filling bool                // free fell below low water and has not been back at target yet
+	reason  string              // why it is filling
 	missed  map[string]struct{} // tags of intents that the carrier's list was once without
 	unsent  map[string]struct{} // tags of intents of ours that were never sent to the carrier
-	taken   map[string]struct{} // VNs of the open intents of all pools, as last read
+	taken   map[string]struct{} // VNs that are not to be bought: with an open intent, of any pool, or paid for by this one
+
+	strays map[string]*worker // of unknownPool: the pools that have open intents and are not configured
+
+	demand forecast.Demand
+	plan   forecast.Levels
+	short  bool // running out, and announced
+
+	budget    *budget
+	capped    bool          // the cap was reached, and announced
+	restUntil time.Time     // a pool whose cap is reached asks for nothing until then,
+	restAt    carrier.Money // as long as this is committed
+
 	surplus surplus
+}
+
+func (r *Replenisher) newWorker(p Pool) *worker {
+	w := &worker{
+		pool: p, wake: make(chan struct{}, 1), unsent: make(map[string]struct{}), taken: make(map[string]struct{}),
+		plan: forecast.Levels{LowWater: p.LowWater, Target: p.Target}, budget: newBudget(p.MonthlyCap, time.Time{}),
+	}
+	if p.Name == unknownPool {
+		w.strays = make(map[string]*worker)
+	} else {
+		w.lease = r.newLease(p.Name)
+	}
+	return w
 }
 
 // New checks the settings, completes them with their defaults and binds the metrics.
@@ -68,7 +103,7 @@ func New(cfg Config, store Store, bus Bus, ledger Ledger, reg prometheus.Registe
 		r.sellers[name] = &seller{CarrierConfig: c, name: name, first: cfg.BackoffFirst, most: cfg.BackoffMost}
 	}
 	for _, p := range append([]Pool{{Name: unknownPool}}, cfg.Pools...) {
-		r.workers[p.Name] = &worker{pool: p, wake: make(chan struct{}, 1), unsent: make(map[string]struct{}), taken: make(map[string]struct{})}
+		r.workers[p.Name] = r.newWorker(p)
 	}
 	return r, nil
 }
@@ -78,15 +113,16 @@ func New(cfg Config, store Store, bus Bus, ledger Ledger, reg prometheus.Registe
 // under way (for Config.Grace at most) and returns nil. It
 // returns an error only when the events cannot be consumed at all.
 //
-// Open intents are settled before anything is bought. Several processes may run
-// at once: what each is about to buy is checked against the intents of all.
+// Open intents are settled before anything is bought. Of several processes that run
+// at once, one acts for each pool: when it ends, another one takes over at once, and
+// when it dies, after Config.Lease.
 func (r *Replenisher) Run(ctx context.Context) error {
 	g, running := errgroup.WithContext(ctx)
 	for _, w := range r.workers {
 		g.Go(func() error { r.work(running, w); return nil })
 	}
 	for _, s := range r.sellers {
-		g.Go(func() error { r.keep(running, s); return nil })
+		g.Go(func() error { r.reconciles(running, s); return nil })
 	}
 	for _, c := range r.consumers() {
 		g.Go(func() error { return r.bus.Consume(running, c, r.handle) })
@@ -98,8 +134,9 @@ func (r *Replenisher) Run(ctx context.Context) error {
 	return err
 }
 
-// work is the one goroutine that buys for a pool.
+// work is the one goroutine that buys for a pool. It gives the pool up when it ends.
 func (r *Replenisher) work(ctx context.Context, w *worker) {
+	defer r.keep(ctx, w)()
 	sweep := time.NewTimer(0)
 	defer sweep.Stop()
 	for {
@@ -122,6 +159,40 @@ func (r *Replenisher) work(ctx context.Context, w *worker) {
 		}
 		sweep.Reset(jitter(r.cfg.Sweep))
 	}
+}
+
+// keep renews the pool's lease, while it is ours, until the function it returns is
+// called; that also gives it up.
+func (r *Replenisher) keep(ctx context.Context, w *worker) (end func()) {
+	if w.lease == nil {
+		return func() {}
+	}
+	longer, cancel := context.WithCancel(context.WithoutCancel(ctx))
+	var keeping sync.WaitGroup
+	keeping.Go(func() {
+		for rest(longer, r.cfg.Lease/3) == nil {
+			if err := w.lease.renew(longer); err != nil && !errors.Is(err, errDeposed) && longer.Err() == nil {
+				r.log.Warn().Str("pool", w.pool.Name).Err(err).Msg("the lease of the pool could not be renewed; trying again")
+			}
+			r.showActing(w)
+		}
+	})
+	return func() {
+		cancel()
+		keeping.Wait()
+		if err := w.lease.giveUp(context.WithoutCancel(ctx)); err != nil {
+			r.log.Warn().Str("pool", w.pool.Name).Err(err).Msg("the lease of the pool could not be given up; others wait until it ends")
+		}
+		r.showActing(w)
+	}
+}
+
+func (r *Replenisher) showActing(w *worker) {
+	acting := 0.0
+	if w.lease.held() {
+		acting = 1
+	}
+	r.metrics.acting.WithLabelValues(w.pool.Name).Set(acting)
 }
 
 // trigger has the pool looked at soon. It never blocks, and tells whether the pool

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/callmask/callmask/carrier"
+	"github.com/callmask/callmask/replenisher/forecast"
 )
 
 // seller is a carrier that sells numbers, shared by all pools, with its back-off.
@@ -19,6 +20,7 @@ type seller struct {
 	mu       sync.Mutex
 	failures int       // in a row
 	until    time.Time // left alone until then
+	lead     forecast.LeadTime
 }
 
 // open tells whether the carrier may be asked now.
@@ -54,6 +56,20 @@ func (s *seller) succeeded() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.failures, s.until = 0, time.Time{}
+}
+
+// sold takes in how long a purchase took, and returns the mean of all.
+func (s *seller) sold(took time.Duration) time.Duration {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.lead.Observe(took)
+	return s.lead.Mean()
+}
+
+func (s *seller) leadTime() forecast.LeadTime {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.lead
 }
 
 // refused tells whether a failed purchase says for certain that nothing was bought:

@@ -12,12 +12,6 @@ import (
 	"github.com/callmask/callmask/vn"
 )
 
-// The outcomes of a closed intent.
-const (
-	outcomeBought    = "bought"
-	outcomeNotBought = "not_bought"
-)
-
 // tagPrefix marks the numbers that callmask bought, in the carrier's own records.
 const tagPrefix = "callmask:"
 
@@ -58,18 +52,20 @@ func (r *Replenisher) settleOne(ctx context.Context, w *worker, in events.Purcha
 		return false, nil
 	}
 	if _, ok := w.unsent[tag(in)]; ok { // written by us, and never sent to the carrier
-		if err := r.closeIntent(ctx, in, outcomeNotBought); err != nil {
-			return false, err
-		}
-		delete(w.unsent, tag(in))
-		return true, nil
+		return true, r.notBought(ctx, w, in)
 	}
-	known, err := r.known(ctx, number)
+	inv, known, err := r.inventory(ctx, number)
 	if err != nil {
 		return false, err
 	}
-	if known { // Own was done; only the closing is missing
-		return true, r.closeIntent(ctx, in, outcomeBought)
+	switch {
+	case known && inv.Pool == in.Pool: // it was done; only the closing is missing
+		if err := r.announce(ctx, &in, in.For); err != nil {
+			return false, err
+		}
+		return true, r.closeIntent(ctx, w.lease, in, events.OutcomeBought)
+	case known: // another pool was quicker
+		return true, r.notBought(ctx, w, in)
 	}
 	s, ok := r.sellers[in.Carrier]
 	if !ok {
@@ -90,7 +86,7 @@ func (r *Replenisher) settleOne(ctx context.Context, w *worker, in events.Purcha
 	// A carrier that keeps no reference gives an empty tag: the number was for sale
 	// before the intent was written and is ours now.
 	if held, ok := list[number]; ok && (held.Tag == tag(in) || held.Tag == "") {
-		if err := r.own(ctx, s, in, held); err != nil {
+		if err := r.own(ctx, w.lease, s, in, held, events.ReasonAdopted); err != nil {
 			return false, r.failed(s, err)
 		}
 		r.metrics.adopted.WithLabelValues(in.Pool, in.Carrier).Inc()
@@ -105,7 +101,17 @@ func (r *Replenisher) settleOne(ctx context.Context, w *worker, in events.Purcha
 		return false, nil
 	}
 	r.log.Info().Str("pool", in.Pool).Str("carrier", in.Carrier).Stringer("vn", number).Msg("a purchase did not happen: the carrier's list was twice without the number")
-	return true, r.closeIntent(ctx, in, outcomeNotBought)
+	return true, r.notBought(ctx, w, in)
+}
+
+// notBought closes an intent that came to nothing.
+func (r *Replenisher) notBought(ctx context.Context, w *worker, in events.PurchaseIntent) error {
+	if err := r.closeIntent(ctx, w.lease, in, events.OutcomeNotBought); err != nil {
+		return err
+	}
+	delete(w.unsent, tag(in))
+	w.budget.remove(&in)
+	return nil
 }
 
 // list returns what the carrier's account holds, read once per settling; nil when the
@@ -132,14 +138,18 @@ func (r *Replenisher) list(ctx context.Context, s *seller, lists map[string]map[
 	return byNumber, nil
 }
 
-// own takes a number that is ours at the carrier the rest of the way: its calls
-// come to us, the ledger and the pool have it, the intent is closed. Each step may
-// be repeated.
-func (r *Replenisher) own(ctx context.Context, s *seller, in events.PurchaseIntent, b carrier.Bought) error {
+// own takes a number that is ours at the carrier the rest of the way: its calls come
+// to us, the ledger and the pool have it, it is announced, the intent is closed. Each
+// step may be repeated. When another process acts for the pool by now, that is left to
+// it: the intent is open.
+func (r *Replenisher) own(ctx context.Context, l *lease, s *seller, in events.PurchaseIntent, b carrier.Bought, reason string) error {
 	if s.WebhookURL == "" || b.WebhookURL != s.WebhookURL {
 		if err := r.configure(ctx, s, b); err != nil {
 			return &fault{step: "configure", err: err}
 		}
+	}
+	if err := l.sure(ctx); err != nil {
+		return &fault{step: "own", ours: true, err: err}
 	}
 	owning, cancel := context.WithTimeout(ctx, r.cfg.Timeout)
 	defer cancel()
@@ -153,7 +163,10 @@ func (r *Replenisher) own(ctx context.Context, s *seller, in events.PurchaseInte
 	}
 	s.succeeded()
 	in.Ref = b.Ref
-	if err := r.closeIntent(ctx, in, outcomeBought); err != nil {
+	if err := r.announce(ctx, &in, reason); err != nil {
+		return &fault{step: "announce", ours: true, err: err}
+	}
+	if err := r.closeIntent(ctx, l, in, events.OutcomeBought); err != nil {
 		return &fault{step: "close", ours: true, err: err}
 	}
 	return nil
@@ -165,24 +178,27 @@ func (r *Replenisher) configure(ctx context.Context, s *seller, b carrier.Bought
 	return s.Numbers.Configure(ctx, b, s.WebhookURL)
 }
 
-// known tells whether the number is a VN of ours.
-func (r *Replenisher) known(ctx context.Context, number vn.Number) (bool, error) {
+// inventory returns a VN's entry, and whether there is one.
+func (r *Replenisher) inventory(ctx context.Context, number vn.Number) (scripts.Inventory, bool, error) {
 	ctx, cancel := context.WithTimeout(ctx, r.cfg.Timeout)
 	defer cancel()
-	_, err := r.store.Inventory(ctx, number)
+	inv, err := r.store.Inventory(ctx, number)
 	if errors.Is(err, vn.ErrNumberUnknown) {
-		return false, nil
+		return inv, false, nil
 	}
 	if err != nil {
-		return false, fmt.Errorf("read the inventory: %w", err)
+		return inv, false, fmt.Errorf("read the inventory: %w", err)
 	}
-	return true, nil
+	return inv, true, nil
 }
 
-func (r *Replenisher) closeIntent(ctx context.Context, in events.PurchaseIntent, outcome string) error {
-	ctx, cancel := context.WithTimeout(ctx, r.cfg.Timeout)
-	defer cancel()
-	if err := r.bus.CloseIntent(ctx, in, outcome); err != nil {
+// closeIntent notes what became of an intent, unless another process acts for its pool.
+func (r *Replenisher) closeIntent(ctx context.Context, l *lease, in events.PurchaseIntent, outcome string) error {
+	err := l.under(ctx, func(ctx context.Context, fence uint64) error {
+		in.Fence = fence
+		return r.bus.CloseIntent(ctx, in, outcome)
+	})
+	if err != nil {
 		return fmt.Errorf("close a purchase intent: %w", err)
 	}
 	return nil

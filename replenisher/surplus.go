@@ -44,16 +44,13 @@ func (s *surplus) spare(now time.Time, free, keep int, after time.Duration) int 
 }
 
 // keeps is how many free VNs the pool never falls below by giving numbers back: a
-// tenth more than its target, so that the next order does not make it buy again.
-func (w *worker) keeps() int { return w.pool.Target + max(1, w.pool.Target/10) }
+// tenth more than the target of now, so that the next order does not make it buy again.
+func (w *worker) keeps() int { return w.plan.Target + max(1, w.plan.Target/10) }
 
 // shed gives back what the pool has had too much of for Pool.SurplusAfter, but never a
 // leased or cooling VN, nor an imported one. It returns an error when Redis or the
 // ledger did not answer; what a carrier refuses is left for the next look.
 func (r *Replenisher) shed(ctx context.Context, w *worker, now level) error {
-	if w.pool.Name == unknownPool {
-		return nil
-	}
 	spare := min(shedBatch, w.surplus.spare(r.now(), now.free, w.keeps(), w.pool.SurplusAfter))
 	if spare == 0 {
 		return nil
@@ -116,6 +113,9 @@ func (r *Replenisher) shedAt(ctx context.Context, w *worker, s *seller, n int) (
 		if now.free <= w.keeps() {
 			break
 		}
+		if err := w.lease.sure(longer); err != nil {
+			return gone, err
+		}
 		how, err := r.shedOne(longer, s, w.pool.Name, number)
 		if err != nil {
 			return gone, r.failed(s, err)
@@ -143,11 +143,11 @@ func (r *Replenisher) shedOne(ctx context.Context, s *seller, pool string, numbe
 	if err != nil {
 		return "", &fault{step: "inventory", ours: true, err: err}
 	}
-	in, seq, err := r.lastIntent(ctx, number)
+	in, seq, err := r.lastIntent(ctx, pool, number)
 	if err != nil {
 		return "", &fault{step: "intent", ours: true, err: err}
 	}
-	if !known || inv.Pool != pool || inv.Carrier != s.name || !bought(inv, in) || seq > 0 && in.ClosedAt.IsZero() {
+	if !known || inv.Pool != pool || inv.Carrier != s.name || !bought(inv, &in) || seq > 0 && in.ClosedAt.IsZero() {
 		return Kept, nil
 	}
 	in, seq, err = r.markReleasing(ctx, inv, in, seq, events.ReleasedSurplus)

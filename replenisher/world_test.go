@@ -56,13 +56,6 @@ type world struct {
 	shops     map[string]*shop
 	pools     map[string]Pool
 	broken    []string // promises found broken
-
-	// See world_keep_test.go.
-	seq       uint64
-	seqs      map[string]uint64 // VN → sequence of its intent
-	records   map[vn.Number]string
-	draining  map[vn.Number]bool
-	announced []events.PoolReleased
 }
 
 // shop is a carrier: what it sells, and what our account holds.
@@ -85,7 +78,6 @@ func newWorld(pools ...Pool) *world {
 		now:    time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC),
 		leased: map[vn.Number]bool{}, inventory: map[vn.Number]scripts.Inventory{},
 		shops: map[string]*shop{}, pools: map[string]Pool{},
-		seqs: map[string]uint64{}, records: map[vn.Number]string{}, draining: map[vn.Number]bool{},
 	}
 	for _, p := range pools {
 		w.pools[p.Name] = p
@@ -136,8 +128,6 @@ func (w *world) openIntents() []events.PurchaseIntent {
 func (w *world) put(in events.PurchaseIntent) {
 	w.intents = slices.DeleteFunc(w.intents, func(old events.PurchaseIntent) bool { return old.VN == in.VN })
 	w.intents = append(w.intents, in)
-	w.seq++
-	w.seqs[in.VN] = w.seq
 }
 
 // process is one process's view of the world: its Store, Bus and Ledger. next
@@ -232,11 +222,7 @@ func (p *process) Own(ctx context.Context, pool, by string, numbers []scripts.Ow
 			if b, ok := p.w.shops[by].held[n.VN]; !ok || b.WebhookURL != webhook || b.Ref != n.Ref {
 				p.w.breaks("a number came into a pool that is not bought and configured")
 			}
-			if inv, ok := p.w.inventory[n.VN]; ok && inv.Pool != pool {
-				done.Foreign = append(done.Foreign, n.VN)
-				continue
-			} else if ok {
-				delete(p.w.draining, n.VN)
+			if _, ok := p.w.inventory[n.VN]; ok {
 				done.Present++
 				continue
 			}
@@ -393,4 +379,8 @@ func (c numbers) List(ctx context.Context) (all []carrier.Bought, err error) {
 		return nil
 	})
 	return all, err
+}
+
+func (c numbers) Release(context.Context, string) error {
+	return errors.New("the replenisher never gives a number up")
 }
