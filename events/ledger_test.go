@@ -131,33 +131,8 @@ func TestARecordWithoutANumberIsRefused(t *testing.T) {
 		_, err := b.Record(t.Context(), events.Record{Kind: events.KindOwned, VN: number})
 		var field *vn.FieldError
 		require.ErrorAs(t, err, &field, number)
-		require.Error(t, b.Intent(t.Context(), events.PurchaseIntent{VN: number}))
 	}
 	seqs, err := b.Record(t.Context())
 	require.NoError(t, err)
 	require.Empty(t, seqs)
-}
-
-func TestAnIntentIsOpenUntilItIsClosed(t *testing.T) {
-	t.Parallel()
-	b, _ := newBus(t)
-	open := func() []events.PurchaseIntent {
-		in, err := b.OpenIntents(t.Context())
-		require.NoError(t, err)
-		return in
-	}
-	require.Empty(t, open())
-	one := events.PurchaseIntent{VN: vn1, Pool: "jakarta", Carrier: "sim", At: time.Now().UTC().Truncate(time.Millisecond)}
-	two := one
-	two.VN = vn2
-	require.NoError(t, b.Intent(t.Context(), one))
-	require.NoError(t, b.Intent(t.Context(), two))
-	require.NoError(t, b.Intent(t.Context(), two))
-	require.Equal(t, []events.PurchaseIntent{one, two}, open())
-	require.NoError(t, b.CloseIntent(t.Context(), one, "bought"))
-	require.Equal(t, []events.PurchaseIntent{two}, open())
-	one.At = one.At.Add(time.Second) // the same number may be bought again later
-	require.NoError(t, b.Intent(t.Context(), one))
-	require.Equal(t, []events.PurchaseIntent{two, one}, open())
-	require.NoError(t, b.Records(t.Context(), func(events.Record, uint64) error { return errors.New("intents are no records") }))
 }

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"strconv"
 	"testing"
 	"time"
 
@@ -13,6 +14,8 @@ import (
 	"github.com/stretchr/testify/require"
 	"pgregory.net/rapid"
 
+	"github.com/callmask/callmask/carrier"
+	"github.com/callmask/callmask/events"
 	"github.com/callmask/callmask/vn"
 )
 
@@ -31,6 +34,7 @@ func (p *process) startLogged(tb require.TestingT, parallel int, reg prometheus.
 	}
 	r, err := New(cfg, p, p, p, reg, log)
 	require.NoError(tb, err)
+	p.r = r
 	r.now = func() time.Time {
 		p.w.mu.Lock()
 		defer p.w.mu.Unlock()
@@ -49,8 +53,9 @@ func (r *Replenisher) lookAtAll(ctx context.Context, pools []string) {
 // turns runs processes one call at a time: whose call is next, and its fate, is
 // drawn. So every interleaving and every fault comes from the seed.
 type turns struct {
-	asks chan *turn    // a process wants to make a call
-	quit chan struct{} // closed: every call fails from now on
+	asks  chan *turn        // a process wants to make a call
+	quit  chan struct{}     // closed: every call fails from now on
+	world func(rt *rapid.T) // what happens between two calls
 }
 
 type turn struct {
@@ -105,6 +110,7 @@ func (s *turns) run(rt *rapid.T, fns ...func()) {
 		if left == 0 {
 			return
 		}
+		s.world(rt)
 		i := rapid.IntRange(0, len(waiting)-1).Draw(rt, "turn")
 		t := waiting[i]
 		waiting = append(waiting[:i], waiting[i+1:]...)
@@ -116,10 +122,31 @@ func (s *turns) run(rt *rapid.T, fns ...func()) {
 	}
 }
 
+// between lets, between two calls, time pass that ends leases, 20 s at most in one round
+// (a purchase in hand may be taken for lost after two minutes), or another process
+// take a lease that has not ended.
+func (w *world) between(pools []string) func(rt *rapid.T) {
+	left := 20
+	return func(rt *rapid.T) {
+		switch rapid.IntRange(0, 40).Draw(rt, "meanwhile") {
+		case 38, 39:
+			d := rapid.IntRange(0, left).Draw(rt, "pause")
+			left -= d
+			w.advance(time.Duration(d) * time.Second)
+		case 40:
+			w.mu.Lock()
+			defer w.mu.Unlock()
+			pool := rapid.SampledFrom(pools).Draw(rt, "deposed")
+			w.lease(pool, events.Lease{Owner: "thief", Until: w.now.Add(time.Second)})
+		}
+	}
+}
+
 // TestMoneyIsCareful holds promise 8 under random faults at every step, crashes
-// between any two, and two processes that buy for the same pools at once: numbers
-// paid for are numbers in the inventory, none is bought beyond a need or a maximum,
-// none without an intent, and in the end every pool is at its target.
+// between any two, leases that end or are taken at any moment, and two processes that
+// want to buy for the same pools: numbers paid for are numbers in the inventory, none is
+// bought beyond a need, a maximum or a cap, none without an intent, and in the end every
+// pool is at its target.
 func TestMoneyIsCareful(t *testing.T) {
 	t.Parallel()
 	rapid.Check(t, func(rt *rapid.T) {
@@ -127,6 +154,12 @@ func TestMoneyIsCareful(t *testing.T) {
 		pool := Pool{
 			Name: "london", Region: "GB", Carriers: []string{"first", "second"},
 			LowWater: rapid.IntRange(1, target).Draw(rt, "low"), Target: target, Max: target + rapid.IntRange(0, 6).Draw(rt, "over"),
+			Fixed: rapid.Bool().Draw(rt, "fixed"),
+		}
+		most := pool.Max
+		if rapid.Bool().Draw(rt, "capped") {
+			most = rapid.IntRange(0, pool.Max).Draw(rt, "cap")
+			pool.MonthlyCap = usd(rt, most)
 		}
 		small := Pool{Name: "leeds", Region: "GB", Carriers: []string{"second"}, LowWater: 1, Target: 2, Max: 3}
 		bare := Pool{Name: "york", Region: "GB", LowWater: 1, Target: 2}
@@ -141,7 +174,7 @@ func TestMoneyIsCareful(t *testing.T) {
 			w.advance(time.Duration(rapid.IntRange(0, 150).Draw(rt, "seconds")) * time.Second)
 			w.cold = rapid.IntRange(0, 9).Draw(rt, "cold") == 9
 			w.traffic(rt)
-			s := &turns{asks: make(chan *turn), quit: make(chan struct{})}
+			s := &turns{asks: make(chan *turn), quit: make(chan struct{}), world: w.between(names)}
 			var fns []func()
 			for i := range processes {
 				if processes[i] == nil || processes[i].dead {
@@ -169,18 +202,20 @@ func TestMoneyIsCareful(t *testing.T) {
 		for n := range w.inventory {
 			w.leased[n] = true
 		}
-		want := map[string]int{"york": 0}
-		for _, p := range []Pool{pool, small} {
-			_, total, _ := w.level(p.Name)
-			want[p.Name] = min(p.Target, p.Max-total)
-		}
+		w.advance(capRest) // in which a pool at its cap asks for nothing
 		last.lookAtAll(rt.Context(), names)
 		w.settled(rt)
-		for name := range w.pools {
-			free, _, _ := w.level(name)
-			require.Equal(rt, want[name], free, "free VNs of pool %s", name)
+		for name, room := range map[string]int{"london": most, "leeds": small.Max, "york": 0} {
+			free, total, _ := w.level(name)
+			require.Equal(rt, min(last.workers[name].plan.Target, room-(total-free)), free, "free VNs of pool %s", name)
 		}
 	})
+}
+
+func usd(tb require.TestingT, units int) carrier.Money {
+	m, err := carrier.ParsePrice(strconv.Itoa(units), "USD")
+	require.NoError(tb, err)
+	return m
 }
 
 func (w *world) advance(d time.Duration) {
@@ -216,5 +251,19 @@ func (w *world) settled(tb require.TestingT) {
 		}
 	}
 	require.Len(tb, w.inventory, held)
+	heard := map[string]bool{}
+	for _, e := range w.bought {
+		heard[e.VN] = true
+	}
+	require.Len(tb, heard, held, "numbers announced as bought")
+	for pool := range w.pools {
+		costs := newBudget(usd(tb, 1000), w.now)
+		for _, in := range w.intents {
+			if in.Pool == pool && costs.bills(&in) {
+				costs.add(&in)
+			}
+		}
+		require.Equal(tb, w.paid(pool).Units(), costs.spent().Units(), "what pool %s costs by its intents", pool)
+	}
 	require.NotContains(tb, w.inventory, vn.Number(0))
 }

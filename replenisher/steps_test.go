@@ -49,7 +49,7 @@ func look(t *testing.T, r *Replenisher, pool string) {
 // calls in turn; the next process finishes what was begun and buys the rest.
 func TestACrashAtAnyStepIsMadeGood(t *testing.T) {
 	t.Parallel()
-	for _, step := range []string{"ready", "stock", "intents", "search", "inventory", "intent", "buy", "configure", "own", "close"} {
+	for _, step := range []string{"ready", "stock", "intents", "lease", "hold", "search", "inventory", "intent", "buy", "configure", "own", "announce", "close"} {
 		for _, f := range []fate{lost, unheard, crash, crashLate} {
 			for n := 1; n <= 5; n++ {
 				w, p := stocked(london)
@@ -220,7 +220,7 @@ func TestANumberOfSomebodyElseIsNeverAdopted(t *testing.T) {
 func TestANumberOfACarrierWithoutReferencesIsAdopted(t *testing.T) {
 	t.Parallel()
 	w, p := stocked(london)
-	w.put(events.PurchaseIntent{VN: "447700900999", Pool: "gone", Carrier: "first", At: w.now})
+	w.put(events.PurchaseIntent{VN: "447700900999", Pool: "gone", Carrier: "first", Price: "1.00", Currency: "USD", At: w.now})
 	w.shops["first"].held[447700900999] = &sale{Bought: carrier.Bought{Number: 447700900999, Ref: "PN9"}, pool: "gone"}
 	w.shops["first"].bought++
 	r := p.start(t, 1)
@@ -256,7 +256,7 @@ func TestASlowCarrierMakesLateIntentsBeWithdrawn(t *testing.T) {
 	require.NoError(t, r.look(t.Context(), r.workers["london"]))
 	w.settled(t)
 	for _, in := range w.intents {
-		if in.Outcome == outcomeBought {
+		if in.Outcome == events.OutcomeBought {
 			require.LessOrEqual(t, in.ClosedAt.Sub(in.At), 2*time.Minute+20*time.Second)
 		}
 	}
@@ -363,5 +363,10 @@ func TestEventsNameThePoolToLookAt(t *testing.T) {
 	}
 	require.Len(t, r.workers["london"].wake, 1, "many triggers are one look")
 	require.Empty(t, r.workers[unknownPool].wake)
-	require.Equal(t, []string{"pools.low", "orders.placed"}, []string{r.consumers()[0].Subjects[0], r.consumers()[1].Subjects[0]})
+	var subjects []string
+	for _, c := range r.consumers() {
+		require.True(t, c.Each, "whichever process acts must hear of it")
+		subjects = append(subjects, c.Subjects...)
+	}
+	require.Equal(t, []string{"pools.low", "orders.placed", "ledger.lease.*"}, subjects)
 }

@@ -52,10 +52,22 @@ type world struct {
 	cold      bool
 	leased    map[vn.Number]bool // of the inventory; the others are free
 	inventory map[vn.Number]scripts.Inventory
-	intents   []events.PurchaseIntent // oldest first, one per VN; closed ones included
+	intents   []events.PurchaseIntent // oldest first, one per pool and VN; closed ones included
+	leases    map[string]record
+	seq       uint64
+	bought    []events.PoolBought
+	capped    []events.PoolCapReached
+	out       []events.PoolRunningOut
 	shops     map[string]*shop
 	pools     map[string]Pool
 	broken    []string // promises found broken
+}
+
+// record is the last record of a lease.
+type record struct {
+	events.Lease
+
+	seq uint64
 }
 
 // shop is a carrier: what it sells, and what our account holds.
@@ -63,6 +75,7 @@ type shop struct {
 	forSale []vn.Number
 	held    map[vn.Number]*sale
 	bought  int
+	price   string
 	stale   bool // the last list was
 }
 
@@ -77,7 +90,7 @@ func newWorld(pools ...Pool) *world {
 	w := &world{
 		now:    time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC),
 		leased: map[vn.Number]bool{}, inventory: map[vn.Number]scripts.Inventory{},
-		shops: map[string]*shop{}, pools: map[string]Pool{},
+		shops: map[string]*shop{}, pools: map[string]Pool{}, leases: map[string]record{},
 	}
 	for _, p := range pools {
 		w.pools[p.Name] = p
@@ -87,7 +100,7 @@ func newWorld(pools ...Pool) *world {
 
 // stockUp lets the carrier sell n numbers of its own range.
 func (w *world) stockUp(name string, n int) {
-	s := &shop{held: map[vn.Number]*sale{}}
+	s := &shop{held: map[vn.Number]*sale{}, price: "1.00"}
 	base := 447700900000 + vn.Number(len(w.shops))*100_000
 	for i := range n {
 		s.forSale = append(s.forSale, base+vn.Number(i))
@@ -124,16 +137,37 @@ func (w *world) openIntents() []events.PurchaseIntent {
 	return slices.DeleteFunc(slices.Clone(w.intents), func(in events.PurchaseIntent) bool { return !in.ClosedAt.IsZero() })
 }
 
-// put makes in the last record of its VN.
+// put makes in the last record of its pool and VN.
 func (w *world) put(in events.PurchaseIntent) {
-	w.intents = slices.DeleteFunc(w.intents, func(old events.PurchaseIntent) bool { return old.VN == in.VN })
+	in.Fence = 0
+	w.intents = slices.DeleteFunc(w.intents, func(old events.PurchaseIntent) bool { return old.VN == in.VN && old.Pool == in.Pool })
 	w.intents = append(w.intents, in)
+}
+
+// lease makes l the last record of the pool's lease.
+func (w *world) lease(pool string, l events.Lease) uint64 {
+	w.seq++
+	w.leases[pool] = record{l, w.seq}
+	return w.seq
+}
+
+// paid is what the pool's numbers cost a month.
+func (w *world) paid(pool string) (sum carrier.Money) {
+	for _, s := range w.shops {
+		for _, b := range s.held {
+			if price, err := carrier.ParsePrice(s.price, "USD"); err == nil && b.pool == pool {
+				sum = price.Plus(sum)
+			}
+		}
+	}
+	return sum
 }
 
 // process is one process's view of the world: its Store, Bus and Ledger. next
 // decides, and may block, before each call; nil lets everything succeed.
 type process struct {
 	w    *world
+	r    *Replenisher
 	next func(step string) fate
 	dead bool // owned by the goroutine that runs the process
 	mu   sync.Mutex
@@ -234,11 +268,22 @@ func (p *process) Own(ctx context.Context, pool, by string, numbers []scripts.Ow
 	return done, err
 }
 
+// fenced tells whether the stream takes an intent of the process.
+func (w *world) fenced(in *events.PurchaseIntent) error {
+	if in.Fence != w.leases[in.Pool].seq {
+		return fmt.Errorf("refused: %w", events.ErrFenced)
+	}
+	return nil
+}
+
 func (p *process) Intent(ctx context.Context, in events.PurchaseIntent) error {
 	return p.do(ctx, "intent", func(fate) error {
+		if err := p.w.fenced(&in); err != nil {
+			return err
+		}
 		for _, other := range p.w.openIntents() {
-			if other.VN == in.VN && !other.At.Equal(in.At) {
-				return errors.New("the number has an open intent")
+			if other.VN == in.VN && other.Pool == in.Pool && !other.At.Equal(in.At) {
+				p.w.breaks("pool %s: an open intent was replaced", in.Pool)
 			}
 		}
 		p.w.put(in)
@@ -248,15 +293,54 @@ func (p *process) Intent(ctx context.Context, in events.PurchaseIntent) error {
 
 func (p *process) CloseIntent(ctx context.Context, in events.PurchaseIntent, outcome string) error {
 	return p.do(ctx, "close", func(fate) error {
+		if err := p.w.fenced(&in); err != nil {
+			return err
+		}
 		in.Outcome, in.ClosedAt = outcome, p.w.now
 		p.w.put(in)
 		return nil
 	})
 }
 
-func (p *process) OpenIntents(ctx context.Context) (open []events.PurchaseIntent, err error) {
-	err = p.do(ctx, "intents", func(fate) error { open = p.w.openIntents(); return nil })
-	return open, err
+func (p *process) Intents(ctx context.Context, each func(events.PurchaseIntent, uint64) error) error {
+	var all []events.PurchaseIntent
+	if err := p.do(ctx, "intents", func(fate) error { all = slices.Clone(p.w.intents); return nil }); err != nil {
+		return err
+	}
+	for i, in := range all {
+		if err := each(in, uint64(i)); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (p *process) Lease(ctx context.Context, pool string) (l events.Lease, seq uint64, err error) {
+	err = p.do(ctx, "lease", func(fate) error { l, seq = p.w.leases[pool].Lease, p.w.leases[pool].seq; return nil })
+	return l, seq, err
+}
+
+func (p *process) PutLease(ctx context.Context, pool string, l events.Lease, last uint64) (seq uint64, err error) {
+	err = p.do(ctx, "hold", func(fate) error {
+		if last != p.w.leases[pool].seq {
+			return events.ErrFenced
+		}
+		seq = p.w.lease(pool, l)
+		return nil
+	})
+	return seq, err
+}
+
+func (p *process) PoolBought(ctx context.Context, e events.PoolBought, _ time.Time) error {
+	return p.do(ctx, "announce", func(fate) error { p.w.bought = append(p.w.bought, e); return nil })
+}
+
+func (p *process) PoolCapReached(ctx context.Context, e events.PoolCapReached) error {
+	return p.do(ctx, "cap", func(fate) error { p.w.capped = append(p.w.capped, e); return nil })
+}
+
+func (p *process) PoolRunningOut(ctx context.Context, e events.PoolRunningOut) error {
+	return p.do(ctx, "out", func(fate) error { p.w.out = append(p.w.out, e); return nil })
 }
 
 func (p *process) Consume(ctx context.Context, _ events.Consumer, _ func(context.Context, events.Message) events.Result) error {
@@ -283,7 +367,7 @@ func (c numbers) Search(ctx context.Context, _ string, n int) (offers []carrier.
 		}
 		for _, number := range c.w.shops[c.name].forSale {
 			if len(offers) < n {
-				offers = append(offers, carrier.Offer{Number: number})
+				offers = append(offers, c.w.shops[c.name].offer(number))
 			}
 		}
 		return nil
@@ -315,7 +399,7 @@ func (c numbers) Buy(ctx context.Context, number vn.Number, ref string) (b carri
 		s.forSale = slices.Delete(s.forSale, i, i+1)
 		s.held[number] = bought
 		s.bought++
-		c.w.judge(in.Pool)
+		c.w.judge(in.Pool, c.r.workers[in.Pool].plan.Target)
 		if f == breakdown {
 			return &carrier.APIError{Status: http.StatusBadGateway}
 		}
@@ -328,12 +412,23 @@ func (c numbers) Buy(ctx context.Context, number vn.Number, ref string) (b carri
 	return b, err
 }
 
-// judge checks after a purchase that it was needed and allowed.
-func (w *world) judge(pool string) {
+func (s *shop) offer(number vn.Number) carrier.Offer {
+	if s.price == "" {
+		return carrier.Offer{Number: number}
+	}
+	return carrier.Offer{Number: number, Price: s.price, Currency: "USD"}
+}
+
+// judge checks after a purchase that it was needed, for the target that was planned,
+// and allowed.
+func (w *world) judge(pool string, target int) {
 	p := w.pools[pool]
 	free, total, between := w.level(pool)
-	if free+between > p.Target {
-		w.breaks("pool %s: bought beyond its need: %d free and %d on the way, target %d", pool, free, between, p.Target)
+	if free+between > target {
+		w.breaks("pool %s: bought beyond its need: %d free and %d on the way, target %d", pool, free, between, target)
+	}
+	if limit := p.MonthlyCap; !limit.IsZero() && w.paid(pool).Exceeds(limit) {
+		w.breaks("pool %s: bought beyond its cap: %s of %s", pool, w.paid(pool), limit)
 	}
 	if total+between > p.Max {
 		w.breaks("pool %s: bought beyond its maximum: %d and %d on the way, max %d", pool, total, between, p.Max)
