@@ -4,13 +4,25 @@ import (
 	"context"
 	"maps"
 	"slices"
+	"time"
 
 	"github.com/callmask/callmask/events"
 	"github.com/callmask/callmask/scripts"
 	"github.com/callmask/callmask/vn"
 )
 
-// What giving back and comparing need of the world, beside world_test.go.
+// keeping is what giving back and comparing need of the world.
+type keeping struct {
+	seqs      map[string]uint64  // pool and VN → sequence of its intent
+	retired   map[vn.Number]bool // by the ledger
+	draining  map[vn.Number]bool
+	announced []events.PoolReleased
+	returned  int // numbers given back
+}
+
+func newKeeping() keeping {
+	return keeping{seqs: map[string]uint64{}, retired: map[vn.Number]bool{}, draining: map[vn.Number]bool{}}
+}
 
 func (p *process) InventoryOf(ctx context.Context, carrier string) (all map[vn.Number]scripts.Inventory, err error) {
 	err = p.do(ctx, "inventory of", func(fate) error {
@@ -34,29 +46,18 @@ func (p *process) SomeFree(ctx context.Context, pool, carrier string, n int) (so
 	return some, err
 }
 
-func (p *process) Intents(ctx context.Context, each func(events.PurchaseIntent, uint64) error) error {
-	return p.do(ctx, "intents", func(fate) error {
-		for _, in := range p.w.intents {
-			if err := each(in, p.w.seqs[in.VN]); err != nil {
-				return err
-			}
-		}
-		return nil
-	})
-}
-
-func (p *process) LastIntent(ctx context.Context, number vn.Number) (in events.PurchaseIntent, seq uint64, err error) {
+func (p *process) LastIntent(ctx context.Context, pool string, number vn.Number) (in events.PurchaseIntent, seq uint64, err error) {
 	err = p.do(ctx, "last intent", func(fate) error {
-		in, seq = p.w.lastIntent(number)
+		in, seq = p.w.lastIntent(pool, number)
 		return nil
 	})
 	return in, seq, err
 }
 
-func (w *world) lastIntent(number vn.Number) (events.PurchaseIntent, uint64) {
+func (w *world) lastIntent(pool string, number vn.Number) (events.PurchaseIntent, uint64) {
 	for _, in := range w.intents {
-		if in.VN == number.Digits() {
-			return in, w.seqs[in.VN]
+		if in.VN == number.Digits() && in.Pool == pool {
+			return in, w.seqs[in.Pool+in.VN]
 		}
 	}
 	return events.PurchaseIntent{}, 0
@@ -64,11 +65,11 @@ func (w *world) lastIntent(number vn.Number) (events.PurchaseIntent, uint64) {
 
 func (p *process) MarkIntent(ctx context.Context, in events.PurchaseIntent, seq uint64) (next uint64, err error) {
 	err = p.do(ctx, "mark", func(fate) error {
-		if p.w.seqs[in.VN] != seq {
+		if p.w.seqs[in.Pool+in.VN] != seq {
 			return events.ErrOvertaken
 		}
 		p.w.put(in)
-		next = p.w.seqs[in.VN]
+		next = p.w.seqs[in.Pool+in.VN]
 		return nil
 	})
 	return next, err
@@ -77,19 +78,18 @@ func (p *process) MarkIntent(ctx context.Context, in events.PurchaseIntent, seq 
 func (p *process) LastRecord(ctx context.Context, number vn.Number) (rec events.Record, seq uint64, err error) {
 	err = p.do(ctx, "record", func(fate) error {
 		inv, known := p.w.inventory[number]
-		kind, ok := p.w.records[number]
 		switch {
 		case known:
 			rec, seq = events.Record{Kind: events.KindOwned, Pool: inv.Pool, Carrier: inv.Carrier}, 1
-		case ok:
-			rec, seq = events.Record{Kind: kind}, 1
+		case p.w.retired[number]:
+			rec, seq = events.Record{Kind: events.KindRetired}, 1
 		}
 		return nil
 	})
 	return rec, seq, err
 }
 
-func (p *process) PoolReleased(ctx context.Context, e events.PoolReleased, _ events.PurchaseIntent) error {
+func (p *process) PoolReleased(ctx context.Context, e events.PoolReleased, _ time.Time) error {
 	return p.do(ctx, "announce", func(fate) error {
 		p.w.announced = append(p.w.announced, e)
 		return nil
@@ -129,7 +129,7 @@ func (w *world) leaves(n vn.Number) {
 	delete(w.inventory, n)
 	delete(w.leased, n)
 	delete(w.draining, n)
-	w.records[n] = events.KindRetired
+	w.retired[n] = true
 }
 
 func (c numbers) Release(ctx context.Context, ref string) error {
@@ -145,11 +145,12 @@ func (c numbers) Release(ctx context.Context, ref string) error {
 			if _, in := c.w.inventory[n]; in {
 				c.w.breaks("a number was given back that is in a pool")
 			}
-			if in, _ := c.w.lastIntent(n); in.Outcome != events.OutcomeReleasing && in.Outcome != events.OutcomeReleased {
+			if in, _ := c.w.lastIntent(s.pool, n); in.Outcome != events.OutcomeReleasing && in.Outcome != events.OutcomeReleased {
 				c.w.breaks("a number was given back without a note of it")
 			}
 			delete(held, n)
 			c.w.shops[c.name].bought--
+			c.w.returned++
 		}
 		return nil
 	})
