@@ -88,7 +88,7 @@ func (r *Replenisher) act(ctx context.Context, w *worker) (bool, error) {
 		return false, err
 	}
 	if term := w.lease.term(); term != w.term {
-		w.term, w.looked = term, false
+		w.term, w.looked, w.surplus = term, false, surplus{}
 		r.log.Info().Str("pool", w.pool.Name).Msg("this process buys for the pool now")
 	}
 	return true, nil
