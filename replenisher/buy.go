@@ -126,11 +126,14 @@ func (r *Replenisher) buyBatch(ctx context.Context, w *worker, s *seller, n int,
 	}
 	longer, cancel := lingering(ctx, r.cfg.Grace)
 	defer cancel()
+	begun := r.now()
 	intents, err := r.declare(longer, w, s, offers)
 	if err != nil {
 		return 0, err
 	}
-	return len(offers), r.buyAll(longer, ctx.Done(), w, s, intents)
+	// Whoever finds one of these intents gives it up Config.SettleAfter later at the earliest.
+	late := func() bool { return r.now().Sub(begun) > r.cfg.SettleAfter-r.cfg.CarrierCall }
+	return len(offers), r.buyAll(longer, func() bool { return late() || ctx.Err() != nil }, w, s, intents)
 }
 
 // search returns up to n offers of numbers that are not ours, not about to be, were
@@ -193,7 +196,7 @@ func (r *Replenisher) declare(ctx context.Context, w *worker, s *seller, offers 
 			in.Price, in.Currency = price.Amount(), price.Currency()
 		}
 		intents[i] = in
-		w.unsent[tag(in)] = struct{}{}
+		w.unsent[tag(in)], w.seen[tag(in)] = struct{}{}, &sighting{since: r.now()}
 		w.open++
 		w.budget.add(&in)
 		err := w.lease.under(ctx, func(ctx context.Context, fence uint64) error {
@@ -231,10 +234,9 @@ func (w *worker) gone(in *events.PurchaseIntent) {
 }
 
 // buyAll carries out the intents, Config.Parallel at a time. After the first fault,
-// when stop is closed, or when the pool is not ours any more, no more is begun and what
-// is left is withdrawn; so is an intent that a slow carrier made wait until it may soon
-// be taken for one that came to nothing.
-func (r *Replenisher) buyAll(ctx context.Context, stop <-chan struct{}, w *worker, s *seller, intents []events.PurchaseIntent) (err error) {
+// when stop says so, or when the pool is not ours any more, no more is begun and what
+// is left is withdrawn.
+func (r *Replenisher) buyAll(ctx context.Context, stop func() bool, w *worker, s *seller, intents []events.PurchaseIntent) (err error) {
 	var (
 		mu     sync.Mutex
 		g      errgroup.Group
@@ -245,7 +247,7 @@ func (r *Replenisher) buyAll(ctx context.Context, stop <-chan struct{}, w *worke
 		g.Go(func() error {
 			deposed := w.lease.sure(ctx)
 			mu.Lock()
-			halted := err != nil || deposed != nil || closed(stop) || r.now().Sub(in.At) > r.cfg.SettleAfter-r.cfg.CarrierCall
+			halted := err != nil || deposed != nil || stop()
 			if halted {
 				unsent = append(unsent, in)
 			} else {
@@ -273,15 +275,6 @@ func (r *Replenisher) buyAll(ctx context.Context, stop <-chan struct{}, w *worke
 		err = errors.Join(err, r.withdraw(ctx, w, in))
 	}
 	return err
-}
-
-func closed(c <-chan struct{}) bool {
-	select {
-	case <-c:
-		return true
-	default:
-		return false
-	}
 }
 
 // result is what became of one purchase.

@@ -99,6 +99,9 @@ func (c *Config) complete() error {
 	if c.SettleAfter < 2*c.CarrierCall {
 		return errors.New("replenisher: SettleAfter must be at least twice CarrierCall, or a purchase under way could be taken for one that failed")
 	}
+	if c.Lease < time.Second {
+		return errors.New("replenisher: Lease must be at least 1s, or it would end between two renewals")
+	}
 	for name, k := range c.Carriers {
 		if k.Numbers == nil {
 			return fmt.Errorf("replenisher: carrier %q has no number client", name)

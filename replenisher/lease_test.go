@@ -159,8 +159,8 @@ func TestIntentsOfAForgottenPoolNeedItsLease(t *testing.T) {
 		look(t, r, unknownPool)
 	}
 	require.Len(t, w.openIntents(), 1, "another process still knows the pool")
-	w.advance(2 * time.Minute)
-	for range 2 {
+	for range 4 {
+		w.advance(time.Minute)
 		look(t, r, unknownPool)
 	}
 	w.settled(t)

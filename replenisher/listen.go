@@ -17,7 +17,7 @@ func (r *Replenisher) consumers() []events.Consumer {
 	leases := events.Consumer{Stream: events.StreamLedger, Subjects: []string{events.SubjectLease}}
 	all := []events.Consumer{low, placed, leases}
 	for i := range all {
-		all[i].Durable, all[i].Each, all[i].Dead = durable, true, r.cfg.SealDead
+		all[i].Durable, all[i].Each, all[i].Workers, all[i].Dead = durable, true, 4, r.cfg.SealDead
 	}
 	return all
 }

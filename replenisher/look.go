@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
+
 	"github.com/callmask/callmask/events"
 	"github.com/callmask/callmask/scripts"
 )
@@ -83,15 +85,29 @@ func (r *Replenisher) act(ctx context.Context, w *worker) (bool, error) {
 		return true, nil
 	}
 	held, err := w.lease.take(ctx)
-	if err != nil || !held {
-		w.open = 0 // they are another process's to count
+	if err != nil {
 		return false, err
 	}
-	if term := w.lease.term(); term != w.term {
-		w.term, w.looked, w.surplus = term, false, surplus{}
+	term := w.lease.term()
+	switch {
+	case term == w.term:
+	case held:
 		r.log.Info().Str("pool", w.pool.Name).Msg("this process buys for the pool now")
+	default:
+		r.log.Info().Str("pool", w.pool.Name).Msg("another process buys for the pool now")
+		r.forget(w)
 	}
-	return true, nil
+	if term != w.term {
+		w.term, w.looked, w.surplus = term, false, surplus{}
+	}
+	return held, nil
+}
+
+// forget takes back what only the process that acts has to show.
+func (r *Replenisher) forget(w *worker) {
+	w.open, w.short = 0, false
+	r.uncap(w)
+	r.metrics.committed.DeletePartialMatch(prometheus.Labels{"pool": w.pool.Name})
 }
 
 // lookAtStrays settles the intents of pools that are not configured here. Each of them

@@ -67,7 +67,26 @@ func explains(held carrier.Bought, intents []noted) noted {
 			best = in
 		}
 	}
+	if best.seq == 0 && held.WebhookURL == "" && strings.HasPrefix(held.Tag, tagPrefix+held.Number.Digits()+":") {
+		return replaced(intents)
+	}
 	return best
+}
+
+// replaced returns the intent that has taken the place of the one that a number was
+// bought by, late: it found the number sold. Where two pools tried there is none.
+func replaced(intents []noted) noted {
+	var by noted
+	for _, in := range intents {
+		if in.Outcome != events.OutcomeNotBought {
+			continue
+		}
+		if by.seq > 0 {
+			return noted{}
+		}
+		by = in
+	}
+	return by
 }
 
 // weight orders the intents of several pools for one number: a purchase that came to

@@ -3,6 +3,7 @@ package replenisher
 import (
 	"context"
 	"path/filepath"
+	"strconv"
 	"testing"
 	"time"
 
@@ -47,14 +48,22 @@ func newRig(t *testing.T) *rig {
 	require.NoError(t, g.bus.EnsureStreams(t.Context()))
 	g.ledger = ledger.New(g.store, g.bus, zerolog.Nop())
 
-	g.shop, err = sim.NewServer(sim.ServerConfig{Tokens: []string{token}, PageSize: 7})
-	require.NoError(t, err)
-	require.NoError(t, g.shop.Listen(t.Context(), "127.0.0.1:0"))
-	g.serve(t, g.shop.Run)
-	g.client, err = sim.NewNumbers(sim.NumbersConfig{APIURL: g.shop.URL(), Token: token})
-	require.NoError(t, err)
-	t.Cleanup(g.client.Close)
+	g.shop, g.client = g.sell(t, sim.ServerConfig{PageSize: 7}, 10*time.Second)
 	return g
+}
+
+// sell serves a simulated carrier until the test ends.
+func (g *rig) sell(t *testing.T, cfg sim.ServerConfig, timeout time.Duration) (*sim.Server, *sim.Numbers) {
+	t.Helper()
+	cfg.Tokens = []string{token}
+	shop, err := sim.NewServer(cfg)
+	require.NoError(t, err)
+	require.NoError(t, shop.Listen(t.Context(), "127.0.0.1:0"))
+	g.serve(t, shop.Run)
+	client, err := sim.NewNumbers(sim.NumbersConfig{APIURL: shop.URL(), Token: token, Timeout: timeout})
+	require.NoError(t, err)
+	t.Cleanup(client.Close)
+	return shop, client
 }
 
 // serve runs a service until the test ends or stop is called.
@@ -147,14 +156,32 @@ func TestRealPurchasesSurviveAFaultyCarrierAndRestarts(t *testing.T) {
 	g.filled(t, 60, 60)
 }
 
-func TestTwoRealReplenishersBuyForOneNeed(t *testing.T) {
+// TestRealReplenishersBuyWhatOneWould runs several at once, and ends the one that acts
+// half way: another one takes over at once, and together they buy for one need.
+func TestRealReplenishersBuyWhatOneWould(t *testing.T) {
 	t.Parallel()
-	g := newRig(t)
-	require.NoError(t, g.store.MarkReady(t.Context()))
-	cfg := Config{Pools: []Pool{jakarta}, Sweep: 100 * time.Millisecond}
-	g.replenisher(t, cfg)
-	g.replenisher(t, cfg)
-	g.filled(t, 60, 60)
+	for _, n := range []int{2, 4} {
+		t.Run(strconv.Itoa(n), func(t *testing.T) {
+			t.Parallel()
+			g := newRig(t)
+			g.shop.SetLatency(200 * time.Millisecond) // the purchases take seconds
+			require.NoError(t, g.store.MarkReady(t.Context()))
+			cfg := Config{Pools: []Pool{jakarta}, Sweep: time.Hour, Grace: time.Second, Lease: time.Hour} // nothing but the lease wakes them
+			stop := g.replenisher(t, cfg)
+			require.Eventually(t, func() bool {
+				l, _, err := g.bus.Lease(t.Context(), "jakarta")
+				return err == nil && l.Owner != ""
+			}, 10*time.Second, time.Millisecond)
+			for range n - 1 {
+				g.replenisher(t, cfg)
+			}
+			require.Eventually(t, func() bool { return g.shop.Owned() >= 5 && g.bus.Ping(t.Context()) == nil }, 10*time.Second, time.Millisecond)
+			require.Less(t, g.shop.Owned(), 60)
+			stop()
+			g.shop.SetLatency(0)
+			g.filled(t, 60, 60)
+		})
+	}
 }
 
 func TestRealEventsTriggerALookAndTheReaperBringsVNsBack(t *testing.T) {

@@ -78,6 +78,25 @@ func TestALatePurchaseComesIntoThePoolOfItsIntent(t *testing.T) {
 	require.Empty(t, compare(t, r, ReconcileOptions{}).Rows)
 }
 
+// Its intent was given up and another one written in its place, which found it sold.
+func TestALatePurchaseWhoseIntentWasReplacedComesIntoItsPool(t *testing.T) {
+	t.Parallel()
+	for _, pools := range [][]string{{"london"}, {"london", "leeds"}} {
+		w, _, r := filledLondon(t)
+		for _, pool := range pools {
+			w.put(events.PurchaseIntent{VN: stranger.Digits(), Pool: pool, Carrier: "first", At: w.now, ClosedAt: w.now, Outcome: events.OutcomeNotBought})
+		}
+		w.lists(stranger, "callmask:"+stranger.Digits()+":before", "")
+		if len(pools) > 1 {
+			only(t, compare(t, r, ReconcileOptions{}), Report, stranger)
+			continue
+		}
+		only(t, compare(t, r, ReconcileOptions{}), Adopt, stranger)
+		require.Empty(t, compare(t, r, ReconcileOptions{}).Rows)
+		w.settled(t)
+	}
+}
+
 func TestAPoolIsNeverGuessed(t *testing.T) {
 	t.Parallel()
 	other := events.PurchaseIntent{VN: stranger.Digits(), Pool: "london", Carrier: "first", At: time.Unix(1, 0), ClosedAt: time.Unix(2, 0), Outcome: events.OutcomeNotBought}

@@ -42,15 +42,15 @@ type worker struct {
 	lease *lease // nil for unknownPool
 	term  string // of the lease, when the intents were last read
 
-	looked  bool                // there was a first look in this term
-	cold    bool                // the last look found Redis not ready
-	open    int                 // open intents that the last reading left
-	read    time.Time           // when the intents were last read
-	filling bool                // free fell below low water and has not been back at target yet
-	reason  string              // why it is filling
-	missed  map[string]struct{} // tags of intents that the carrier's list was once without
-	unsent  map[string]struct{} // tags of intents of ours that were never sent to the carrier
-	taken   map[string]struct{} // VNs that are not to be bought: with an open intent, of any pool, or paid for by this one
+	looked  bool                 // there was a first look in this term
+	cold    bool                 // the last look found Redis not ready
+	open    int                  // open intents that the last reading left
+	read    time.Time            // when the intents were last read
+	filling bool                 // free fell below low water and has not been back at target yet
+	reason  string               // why it is filling
+	seen    map[string]*sighting // by tag: the open intents
+	unsent  map[string]struct{}  // tags of intents of ours that were never sent to the carrier
+	taken   map[string]struct{}  // VNs that are not to be bought: with an open intent, of any pool, or paid for by this one
 
 	strays map[string]*worker // of unknownPool: the pools that have open intents and are not configured
 
@@ -68,7 +68,7 @@ type worker struct {
 
 func (r *Replenisher) newWorker(p Pool) *worker {
 	w := &worker{
-		pool: p, wake: make(chan struct{}, 1), unsent: make(map[string]struct{}), taken: make(map[string]struct{}),
+		pool: p, wake: make(chan struct{}, 1), seen: make(map[string]*sighting), unsent: make(map[string]struct{}),
 		plan: forecast.Levels{LowWater: p.LowWater, Target: p.Target}, budget: newBudget(p.MonthlyCap, time.Time{}),
 	}
 	if p.Name == unknownPool {
@@ -171,7 +171,7 @@ func (r *Replenisher) keep(ctx context.Context, w *worker) (end func()) {
 	var keeping sync.WaitGroup
 	keeping.Go(func() {
 		for rest(longer, r.cfg.Lease/3) == nil {
-			if err := w.lease.renew(longer); err != nil && !errors.Is(err, errDeposed) && longer.Err() == nil {
+			if err := w.lease.renew(longer); err != nil && w.lease.held() && longer.Err() == nil {
 				r.log.Warn().Str("pool", w.pool.Name).Err(err).Msg("the lease of the pool could not be renewed; trying again")
 			}
 			r.showActing(w)

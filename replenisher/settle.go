@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"strconv"
+	"time"
 
 	"github.com/callmask/callmask/carrier"
 	"github.com/callmask/callmask/events"
@@ -21,15 +22,26 @@ func tag(in events.PurchaseIntent) string {
 	return tagPrefix + in.VN + ":" + strconv.FormatInt(in.At.UnixNano(), 36)
 }
 
+// sighting is what is remembered of an open intent between two looks.
+type sighting struct {
+	since  time.Time // when it was first seen here: other processes' clocks do not matter
+	missed bool      // the carrier's list was without its number once, when it should have had it
+}
+
 // settle finds out what became of each intent and does what is left to do. It sets
 // w.open to the number of those that are still open. An error means that Redis or
 // the ledger did not answer; a carrier's failure only leaves its intents open.
 func (r *Replenisher) settle(ctx context.Context, w *worker, intents []events.PurchaseIntent) error {
 	lists := make(map[string]map[vn.Number]carrier.Bought)
-	missed := make(map[string]struct{})
+	seen := make(map[string]*sighting, len(intents))
 	left := 0
 	for _, in := range intents {
-		closed, err := r.settleOne(ctx, w, in, lists, missed)
+		s, ok := w.seen[tag(in)]
+		if !ok {
+			s = &sighting{since: r.now()}
+		}
+		seen[tag(in)] = s
+		closed, err := r.settleOne(ctx, w, in, lists, s)
 		if err != nil {
 			return err
 		}
@@ -37,14 +49,14 @@ func (r *Replenisher) settle(ctx context.Context, w *worker, intents []events.Pu
 			left++
 		}
 	}
-	w.open, w.missed = left, missed
+	w.open, w.seen = left, seen
 	clear(w.unsent) // what is not in the ledger now was never written
 	return nil
 }
 
 // settleOne tells whether the intent was closed.
 func (r *Replenisher) settleOne(ctx context.Context, w *worker, in events.PurchaseIntent,
-	lists map[string]map[vn.Number]carrier.Bought, missed map[string]struct{},
+	lists map[string]map[vn.Number]carrier.Bought, seen *sighting,
 ) (bool, error) {
 	number, ok := vn.ParseDigits(in.VN)
 	if !ok {
@@ -78,9 +90,6 @@ func (r *Replenisher) settleOne(ctx context.Context, w *worker, in events.Purcha
 		return false, err
 	}
 	if list == nil {
-		if _, was := w.missed[tag(in)]; was {
-			missed[tag(in)] = struct{}{}
-		}
 		return false, nil
 	}
 	// A carrier that keeps no reference gives an empty tag: the number was for sale
@@ -93,11 +102,11 @@ func (r *Replenisher) settleOne(ctx context.Context, w *worker, in events.Purcha
 		r.log.Info().Str("pool", in.Pool).Str("carrier", in.Carrier).Stringer("vn", number).Msg("adopted a number whose purchase had been cut short")
 		return true, nil
 	}
-	if r.now().Sub(in.At) < r.cfg.SettleAfter {
-		return false, nil // it may still be under way, here or at the carrier
+	if r.now().Sub(seen.since) < r.cfg.SettleAfter {
+		return false, nil // it may still be under way, here, elsewhere or at the carrier
 	}
-	if _, again := w.missed[tag(in)]; !again {
-		missed[tag(in)] = struct{}{}
+	if !seen.missed {
+		seen.missed = true
 		return false, nil
 	}
 	r.log.Info().Str("pool", in.Pool).Str("carrier", in.Carrier).Stringer("vn", number).Msg("a purchase did not happen: the carrier's list was twice without the number")

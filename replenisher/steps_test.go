@@ -307,6 +307,7 @@ func TestWrongSettingsAreRefusedByName(t *testing.T) {
 		"Sweep must not be negative":       func(c *Config) { c.Sweep = -1 },
 		"Parallel must not be negative":    func(c *Config) { c.Parallel = -1 },
 		"SettleAfter must be at least":     func(c *Config) { c.SettleAfter = time.Second },
+		"Lease must be at least 1s":        func(c *Config) { c.Lease = time.Millisecond },
 		"metrics: duplicate metrics colle": nil,
 	}
 	for want, change := range tests {
