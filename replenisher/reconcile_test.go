@@ -36,8 +36,8 @@ func compare(t *testing.T, r *Replenisher, opt ReconcileOptions) Diff {
 	return d
 }
 
-// only requires one row and returns it.
-func only(t *testing.T, d Diff, action Action, n vn.Number) Row {
+// single requires one row and returns it.
+func single(t *testing.T, d Diff, action Action, n vn.Number) Row {
 	t.Helper()
 	require.Len(t, d.Rows, 1)
 	require.Equal(t, []string{n.E164(), string(action)}, []string{d.Rows[0].VN, string(d.Rows[0].Action)}, d.Rows[0].Detail)
@@ -69,7 +69,7 @@ func TestALatePurchaseComesIntoThePoolOfItsIntent(t *testing.T) {
 	in := events.PurchaseIntent{VN: stranger.Digits(), Pool: "london", Carrier: "first", Price: "1.00", Currency: "USD", At: w.now, ClosedAt: w.now, Outcome: events.OutcomeNotBought}
 	w.put(in)
 	w.lists(stranger, tag(in), "")
-	row := only(t, compare(t, r, ReconcileOptions{}), Adopt, stranger)
+	row := single(t, compare(t, r, ReconcileOptions{}), Adopt, stranger)
 	require.Equal(t, "london", row.Pool)
 	require.Equal(t, "london", w.inventory[stranger].Pool)
 	require.Equal(t, events.OutcomeBought, w.outcome("london", stranger), "it costs money")
@@ -88,10 +88,10 @@ func TestALatePurchaseWhoseIntentWasReplacedComesIntoItsPool(t *testing.T) {
 		}
 		w.lists(stranger, "callmask:"+stranger.Digits()+":before", "")
 		if len(pools) > 1 {
-			only(t, compare(t, r, ReconcileOptions{}), Report, stranger)
+			single(t, compare(t, r, ReconcileOptions{}), Report, stranger)
 			continue
 		}
-		only(t, compare(t, r, ReconcileOptions{}), Adopt, stranger)
+		single(t, compare(t, r, ReconcileOptions{}), Adopt, stranger)
 		require.Empty(t, compare(t, r, ReconcileOptions{}).Rows)
 		w.settled(t)
 	}
@@ -118,13 +118,13 @@ func TestAPoolIsNeverGuessed(t *testing.T) {
 				w.put(*tt.intent)
 			}
 			w.lists(stranger, tt.tag, tt.url)
-			only(t, compare(t, r, ReconcileOptions{}), Report, stranger)
+			single(t, compare(t, r, ReconcileOptions{}), Report, stranger)
 			require.NotContains(t, w.inventory, stranger)
 			require.Equal(t, tt.url, w.shops["first"].held[stranger].WebhookURL, "its calls must not be turned to us")
 			if tt.force {
-				only(t, compare(t, r, ReconcileOptions{Pool: "london"}), Report, stranger)
+				single(t, compare(t, r, ReconcileOptions{Pool: "london"}), Report, stranger)
 			}
-			only(t, compare(t, r, ReconcileOptions{Pool: "london", Force: tt.force}), Adopt, stranger)
+			single(t, compare(t, r, ReconcileOptions{Pool: "london", Force: tt.force}), Adopt, stranger)
 			require.Equal(t, "london", w.inventory[stranger].Pool)
 			require.Equal(t, events.OutcomeBought, w.outcome("london", stranger))
 			w.settled(t)
@@ -138,12 +138,12 @@ func TestWrongAddressesAreRepairedButNotOfImportedNumbers(t *testing.T) {
 	w, _, r := filledLondon(t)
 	n := w.anyVN()
 	w.shops["first"].held[n].WebhookURL = "https://old.example.com"
-	only(t, compare(t, r, ReconcileOptions{}), Configure, n)
+	single(t, compare(t, r, ReconcileOptions{}), Configure, n)
 	require.Equal(t, webhook, w.shops["first"].held[n].WebhookURL)
 
 	w.inventory[stranger] = scripts.Inventory{Owned: scripts.Owned{VN: stranger, Ref: stranger.Digits()}, Pool: "london", Carrier: "first"}
 	w.lists(stranger, "", "https://pbx.example.com")
-	only(t, compare(t, r, ReconcileOptions{}), Report, stranger)
+	single(t, compare(t, r, ReconcileOptions{}), Report, stranger)
 	require.Equal(t, "https://pbx.example.com", w.shops["first"].held[stranger].WebhookURL)
 }
 
@@ -155,18 +155,18 @@ func TestAGhostLeavesAfterTwoReadings(t *testing.T) {
 		w.leased[n] = leased
 		delete(w.shops["first"].held, n)
 		w.shops["first"].bought--
-		only(t, compare(t, r, ReconcileOptions{}), Wait, n)
+		single(t, compare(t, r, ReconcileOptions{}), Wait, n)
 		w.advance(5 * time.Minute)
-		only(t, compare(t, r, ReconcileOptions{}), Wait, n)
+		single(t, compare(t, r, ReconcileOptions{}), Wait, n)
 		require.Contains(t, w.inventory, n)
 		w.advance(5 * time.Minute)
-		only(t, compare(t, r, ReconcileOptions{}), Remove, n)
+		single(t, compare(t, r, ReconcileOptions{}), Remove, n)
 		require.Len(t, w.announced, 1)
 		require.Equal(t, events.ReleasedGhost, w.announced[0].Reason)
 		require.Equal(t, events.OutcomeReleased, w.outcome("london", n))
 		if leased {
 			require.True(t, w.draining[n])
-			only(t, compare(t, r, ReconcileOptions{}), Remove, n) // still there: its order goes on
+			single(t, compare(t, r, ReconcileOptions{}), Remove, n) // still there: its order goes on
 			require.Len(t, w.announced, 1)
 			w.leaves(n)
 		}
@@ -183,13 +183,13 @@ func TestANumberThatTheListHasAgainStays(t *testing.T) {
 	n := w.anyVN()
 	held := w.shops["first"].held[n]
 	delete(w.shops["first"].held, n)
-	only(t, compare(t, r, ReconcileOptions{}), Wait, n)
+	single(t, compare(t, r, ReconcileOptions{}), Wait, n)
 	w.shops["first"].held[n] = held
 	w.advance(time.Hour)
 	require.Empty(t, compare(t, r, ReconcileOptions{}).Rows)
 	delete(w.shops["first"].held, n)
 	w.advance(time.Hour)
-	only(t, compare(t, r, ReconcileOptions{}), Wait, n) // it is counted anew
+	single(t, compare(t, r, ReconcileOptions{}), Wait, n) // it is counted anew
 	w.shops["first"].held[n] = held
 
 	// Even one that had been taken for gone comes back, leased or not.
@@ -202,7 +202,7 @@ func TestANumberThatTheListHasAgainStays(t *testing.T) {
 		}
 		require.Equal(t, !leased, w.retired[n])
 		w.shops["first"].held[n] = held
-		only(t, compare(t, r, ReconcileOptions{}), Adopt, n)
+		single(t, compare(t, r, ReconcileOptions{}), Adopt, n)
 		require.Contains(t, w.inventory, n)
 		require.False(t, w.draining[n])
 		require.Equal(t, events.OutcomeBought, w.outcome("london", n))
@@ -384,10 +384,10 @@ func TestADrainedNumberIsReportedNotReleased(t *testing.T) {
 	w.leaves(n) // `callmask pool drain`
 	for range 3 {
 		w.advance(time.Hour)
-		only(t, compare(t, r, ReconcileOptions{}), Report, n)
+		single(t, compare(t, r, ReconcileOptions{}), Report, n)
 	}
 	require.Contains(t, w.shops["first"].held, n, "it was taken out of its pool, not given back")
-	only(t, compare(t, r, ReconcileOptions{Pool: "london"}), Adopt, n)
+	single(t, compare(t, r, ReconcileOptions{Pool: "london"}), Adopt, n)
 	w.settled(t)
 
 	w.leaves(n)
@@ -408,9 +408,9 @@ func TestAReleaseThatTheCarrierForgotIsAskedForAgain(t *testing.T) {
 	w.shops["first"].held[n] = held
 	w.shops["first"].bought++
 	w.advance(30 * time.Minute)
-	only(t, compare(t, r, ReconcileOptions{}), Wait, n)
+	single(t, compare(t, r, ReconcileOptions{}), Wait, n)
 	w.advance(31 * time.Minute)
-	only(t, compare(t, r, ReconcileOptions{}), GiveBack, n)
+	single(t, compare(t, r, ReconcileOptions{}), GiveBack, n)
 	require.NotContains(t, w.shops["first"].held, n)
 	require.Len(t, w.announced, 1, "it is no news")
 	w.settled(t)
@@ -420,7 +420,7 @@ func TestAReleaseThatTheCarrierForgotIsAskedForAgain(t *testing.T) {
 	w.advance(time.Hour)
 	require.Empty(t, compare(t, r, ReconcileOptions{}).Rows)
 	w.shops["first"].held[n].WebhookURL = webhook
-	only(t, compare(t, r, ReconcileOptions{}), Report, n)
+	single(t, compare(t, r, ReconcileOptions{}), Report, n)
 	require.Contains(t, w.shops["first"].held, n)
 }
 
@@ -430,7 +430,7 @@ func TestAnOpenPurchaseIsLeftToItsPool(t *testing.T) {
 	in := events.PurchaseIntent{VN: stranger.Digits(), Pool: "london", Carrier: "first", At: w.now}
 	w.put(in)
 	w.lists(stranger, tag(in), "")
-	only(t, compare(t, r, ReconcileOptions{Pool: "london"}), Wait, stranger)
+	single(t, compare(t, r, ReconcileOptions{Pool: "london"}), Wait, stranger)
 	require.NotContains(t, w.inventory, stranger)
 }
 
