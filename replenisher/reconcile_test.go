@@ -74,7 +74,7 @@ func TestALatePurchaseComesIntoThePoolOfItsIntent(t *testing.T) {
 	require.Equal(t, "london", w.inventory[stranger].Pool)
 	require.Equal(t, events.OutcomeBought, w.outcome("london", stranger), "it costs money")
 	require.Equal(t, events.ReasonAdopted, w.bought[len(w.bought)-1].Reason)
-	w.settled(t)
+	w.addsUp(t)
 	require.Empty(t, compare(t, r, ReconcileOptions{}).Rows)
 }
 
@@ -93,7 +93,7 @@ func TestALatePurchaseWhoseIntentWasReplacedComesIntoItsPool(t *testing.T) {
 		}
 		single(t, compare(t, r, ReconcileOptions{}), Adopt, stranger)
 		require.Empty(t, compare(t, r, ReconcileOptions{}).Rows)
-		w.settled(t)
+		w.addsUp(t)
 	}
 }
 
@@ -127,7 +127,7 @@ func TestAPoolIsNeverGuessed(t *testing.T) {
 			single(t, compare(t, r, ReconcileOptions{Pool: "london", Force: tt.force}), Adopt, stranger)
 			require.Equal(t, "london", w.inventory[stranger].Pool)
 			require.Equal(t, events.OutcomeBought, w.outcome("london", stranger))
-			w.settled(t)
+			w.addsUp(t)
 			require.Empty(t, compare(t, r, ReconcileOptions{}).Rows)
 		})
 	}
@@ -172,7 +172,7 @@ func TestAGhostLeavesAfterTwoReadings(t *testing.T) {
 		}
 		require.NotContains(t, w.inventory, n)
 		require.Empty(t, compare(t, r, ReconcileOptions{}).Rows)
-		w.settled(t)
+		w.addsUp(t)
 	}
 }
 
@@ -208,7 +208,7 @@ func TestANumberThatTheListHasAgainStays(t *testing.T) {
 		require.Equal(t, events.OutcomeBought, w.outcome("london", n))
 	}
 	w.leased = map[vn.Number]bool{}
-	w.settled(t)
+	w.addsUp(t)
 }
 
 func TestTheBrakeStopsWhatLooksLikeAWrongList(t *testing.T) {
@@ -321,7 +321,7 @@ func TestADryRunChangesNothing(t *testing.T) {
 	w.advance(time.Hour)
 	compare(t, r, ReconcileOptions{})
 	require.Empty(t, compare(t, r, ReconcileOptions{}).Rows)
-	w.settled(t)
+	w.addsUp(t)
 }
 
 // A comparison that a fault or a crash cuts short anywhere ends the same in the end.
@@ -354,7 +354,7 @@ func TestACrashAtAnyStepOfAComparisonIsMadeGood(t *testing.T) {
 			require.NoError(t, err)
 		}
 		require.Empty(t, compare(t, next, ReconcileOptions{Pool: "london"}).Rows)
-		w.settled(t)
+		w.addsUp(t)
 		return w, end(w)
 	}
 	_, want := healthy(nil)
@@ -388,13 +388,13 @@ func TestADrainedNumberIsReportedNotReleased(t *testing.T) {
 	}
 	require.Contains(t, w.shops["first"].held, n, "it was taken out of its pool, not given back")
 	single(t, compare(t, r, ReconcileOptions{Pool: "london"}), Adopt, n)
-	w.settled(t)
+	w.addsUp(t)
 
 	w.leaves(n)
 	how, err := r.Release(t.Context(), "london", n)
 	require.NoError(t, err)
 	require.Equal(t, Released, how)
-	w.settled(t)
+	w.addsUp(t)
 }
 
 // A carrier that accepts a release and does not carry it out.
@@ -413,7 +413,7 @@ func TestAReleaseThatTheCarrierForgotIsAskedForAgain(t *testing.T) {
 	single(t, compare(t, r, ReconcileOptions{}), GiveBack, n)
 	require.NotContains(t, w.shops["first"].held, n)
 	require.Len(t, w.announced, 1, "it is no news")
-	w.settled(t)
+	w.addsUp(t)
 
 	// Somebody buys it anew, by hand: it is theirs.
 	w.lists(n, "", "https://pbx.example.com")

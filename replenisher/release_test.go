@@ -51,7 +51,7 @@ func TestANumberGoesBackToItsCarrier(t *testing.T) {
 	require.Equal(t, Released, how)
 	require.NotContains(t, w.inventory, n)
 	require.NotContains(t, w.shops["first"].held, n)
-	w.settled(t)
+	w.addsUp(t)
 	require.Equal(t, []events.PoolReleased{{
 		Pool: "london", VN: n.E164(), Carrier: "first", Price: "1.00", Currency: "USD", Reason: events.ReleasedOperator, At: w.now,
 	}}, w.announced)
@@ -116,7 +116,7 @@ func TestALeasedNumberGoesBackWhenItsOrderHasEnded(t *testing.T) {
 	reconciled(t, w, r)
 	require.NotContains(t, w.shops["first"].held, n)
 	require.Len(t, w.announced, 1)
-	w.settled(t)
+	w.addsUp(t)
 }
 
 // A release that is cut short anywhere ends the same once the carrier was compared.
@@ -134,7 +134,7 @@ func TestACrashAtAnyStepOfAReleaseIsMadeGood(t *testing.T) {
 				next := (&process{w: w}).start(t, 1)
 				reconciled(t, w, next)
 				reconciled(t, w, next)
-				w.settled(t)
+				w.addsUp(t)
 				_, held := w.shops["first"].held[number]
 				require.Equal(t, began, !held, "%s, call %d, fate %d: begun is finished", step, n, f)
 				require.Equal(t, began, len(w.announced) > 0, "%s, call %d, fate %d", step, n, f)

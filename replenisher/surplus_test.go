@@ -63,7 +63,7 @@ func TestWhatNobodyNeededForADayIsGivenBack(t *testing.T) {
 	w.lasts(t, r, time.Hour)
 	free, _, _ := w.level("london")
 	require.Equal(t, 6, free, "the target and a margin stay")
-	w.settled(t)
+	w.addsUp(t)
 	require.Empty(t, w.shops["second"].held, "the carrier that is preferred last goes first")
 	require.Len(t, w.shops["first"].held, 6)
 	require.Len(t, w.announced, 10)
@@ -135,7 +135,7 @@ func TestARefusedReleaseOfSurplusIsTriedAgain(t *testing.T) {
 	reconciled(t, w, r)
 	free, total, _ := w.level("london")
 	require.Equal(t, []int{6, 6}, []int{free, total})
-	w.settled(t)
+	w.addsUp(t)
 	require.Len(t, w.announced, 2)
 }
 
@@ -151,7 +151,7 @@ func TestTwoProcessesGiveBackWhatOneWould(t *testing.T) {
 	}
 	free, _, _ := w.level("london")
 	require.Equal(t, 6, free)
-	w.settled(t)
+	w.addsUp(t)
 }
 
 // A crash at any step leaves a number given back or in its pool, never between.
@@ -172,7 +172,7 @@ func TestACrashWhileSurplusIsGivenBackIsMadeGood(t *testing.T) {
 			reconciled(t, w, next)
 			w.lasts(t, next, 26*time.Hour)
 			reconciled(t, w, next)
-			w.settled(t)
+			w.addsUp(t)
 			free, _, _ := w.level("london")
 			require.Equal(t, 6, free, "%s, fate %d", step, f)
 			require.GreaterOrEqual(t, len(w.announced), 2)

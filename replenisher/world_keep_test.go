@@ -2,9 +2,12 @@ package replenisher
 
 import (
 	"context"
+	"fmt"
 	"maps"
 	"slices"
 	"time"
+
+	"github.com/stretchr/testify/require"
 
 	"github.com/callmask/callmask/events"
 	"github.com/callmask/callmask/scripts"
@@ -154,4 +157,42 @@ func (c numbers) Release(ctx context.Context, ref string) error {
 		}
 		return nil
 	})
+}
+
+// addsUp checks that what is paid for is what the pools have, attached to us, that each
+// pool's intents say so, and that nothing is left half done.
+func (w *world) addsUp(tb require.TestingT) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	require.Empty(tb, w.broken)
+	held := 0
+	for name, s := range w.shops {
+		for n, b := range s.held {
+			held++
+			inv, ok := w.inventory[n]
+			require.True(tb, ok, "carrier %s: a number is paid for and in no pool", name)
+			require.Equal(tb, fmt.Sprint(b.pool, name, b.Ref), fmt.Sprint(inv.Pool, inv.Carrier, inv.Ref))
+			require.Equal(tb, webhook, b.WebhookURL)
+		}
+	}
+	require.Len(tb, w.inventory, held)
+	bills := 0
+	for _, in := range w.intents {
+		require.False(tb, in.ClosedAt.IsZero(), "an intent was left open")
+		switch in.Outcome {
+		case events.OutcomeBought:
+			bills++
+			n, _ := vn.ParseDigits(in.VN)
+			require.Equal(tb, in.Pool, w.inventory[n].Pool, "a pool pays for a number that it has not")
+		case events.OutcomeReleased, events.OutcomeNotBought:
+		default:
+			require.Fail(tb, "an intent was left half done", in.Outcome)
+		}
+	}
+	require.Equal(tb, held, bills, "each number is billed once")
+	gone := map[string]int{}
+	for _, e := range w.announced {
+		gone[e.Reason]++
+	}
+	require.GreaterOrEqual(tb, gone[events.ReleasedSurplus]+gone[events.ReleasedOperator], w.returned, "each number given back was announced")
 }
