@@ -64,7 +64,7 @@ func TestANumberGoesBackToItsCarrier(t *testing.T) {
 	require.NoError(t, err)
 	require.Equal(t, Released, how)
 	require.Len(t, w.announced, 1)
-	require.Equal(t, 1, w.returned)
+	require.Len(t, w.returned, 1)
 }
 
 func TestWhatCannotGoBackIsSaid(t *testing.T) {
@@ -88,7 +88,7 @@ func TestWhatCannotGoBackIsSaid(t *testing.T) {
 	require.ErrorIs(t, err, vn.ErrNumberUnknown)
 	_, err = r.Release(t.Context(), "leeds", n)
 	require.ErrorIs(t, err, vn.ErrNumberUnknown)
-	require.Zero(t, w.returned)
+	require.Empty(t, w.returned)
 
 	p.next = oneShot("give", 1, refusal)
 	_, err = r.Release(t.Context(), "london", n)
