@@ -43,6 +43,8 @@ type reading struct {
 	inventory map[vn.Number]scripts.Inventory
 	listed    map[vn.Number]carrier.Bought
 	intents   map[vn.Number][]noted // of this carrier, oldest first
+
+	bought, missing int // numbers that should be in the list, and those of them that are not
 }
 
 // noted is an intent and its sequence; the zero one stands for none.
@@ -132,21 +134,10 @@ func (r *Replenisher) reconcile(ctx context.Context, s *seller, opt ReconcileOpt
 
 // braked applies the brake. In a dry run it only says that it would be applied.
 func (r *Replenisher) braked(diff *Diff, seen *reading, opt ReconcileOptions) error {
-	missing, all := 0, 0
-	for n, inv := range seen.inventory {
-		in := seen.intent(inv)
-		if !bought(inv, &in.PurchaseIntent) || in.Outcome == events.OutcomeReleasing {
-			continue
-		}
-		all++
-		if _, ok := seen.listed[n]; !ok {
-			missing++
-		}
-	}
-	if opt.Force || !brake(missing, all, len(seen.listed)) {
+	if opt.Force || !brake(seen.missing, seen.bought, len(seen.listed)) {
 		return nil
 	}
-	err := &BrakeError{Carrier: diff.Carrier, Missing: missing, Bought: all}
+	err := &BrakeError{Carrier: diff.Carrier, Missing: seen.missing, Bought: seen.bought}
 	diff.Brake = err.Error()
 	if opt.DryRun {
 		return nil
@@ -205,7 +196,7 @@ func (r *Replenisher) compare(ctx context.Context, s *seller, seen *reading, opt
 		}
 		if inv, ok := seen.inventory[n]; ok {
 			diff.Agreed++
-			if st, differs := r.both(s, inv, held, seen.intent(inv).PurchaseIntent); differs {
+			if st, differs := r.both(s, inv, held, seen.intent(inv)); differs {
 				steps = append(steps, st)
 			}
 			continue
@@ -248,12 +239,18 @@ func (r *Replenisher) finishRelease(s *seller, n vn.Number, in noted, seen *read
 }
 
 // both judges a number that is in the list and in the inventory.
-func (r *Replenisher) both(s *seller, inv scripts.Inventory, held carrier.Bought, in events.PurchaseIntent) (step, bool) {
+func (r *Replenisher) both(s *seller, inv scripts.Inventory, held carrier.Bought, last noted) (step, bool) {
+	in := last.PurchaseIntent
 	row := Row{VN: inv.VN.E164(), Pool: inv.Pool}
 	switch wrong := s.WebhookURL != "" && held.WebhookURL != s.WebhookURL; {
 	case ghosted(&in), in.Outcome == events.OutcomeNotBought && held.Tag == tag(in):
 		row.Action, row.Detail = Adopt, "the carrier has it after all"
 		return r.adopt(s, row, held, in), true
+	case last.seq == 0 && bought(inv, &in):
+		row.Action, row.Detail = Adopt, "nothing says that its pool pays for it"
+		return step{row, func(ctx context.Context) (string, error) {
+			return "its pool pays for it", r.bill(ctx, inv, in, 0)
+		}}, true
 	case wrong && !bought(inv, &in):
 		row.Action, row.Detail = Report, "its calls do not come to us; it was imported, so set its address at the carrier yourself"
 		return step{row: row}, true
@@ -269,20 +266,9 @@ func (r *Replenisher) both(s *seller, inv scripts.Inventory, held carrier.Bought
 	return step{}, false
 }
 
-// ghosts judges the numbers of the inventory that the list lacks.
+// ghosts judges the numbers that the list lacks.
 func (r *Replenisher) ghosts(s *seller, seen *reading, opt ReconcileOptions, diff *Diff) []step {
-	var missing []scripts.Inventory
-	for n, inv := range seen.inventory {
-		in := seen.intent(inv)
-		_, listed := seen.listed[n]
-		switch {
-		case listed || in.Outcome == events.OutcomeReleasing:
-		case !bought(inv, &in.PurchaseIntent):
-			diff.Imported++
-		default:
-			missing = append(missing, inv)
-		}
-	}
+	missing := seen.gone(diff)
 	since := r.keeper.missed(s.name, missing, seen.at, opt.DryRun)
 	steps := make([]step, len(missing))
 	for i, inv := range missing {
@@ -298,29 +284,60 @@ func (r *Replenisher) ghosts(s *seller, seen *reading, opt ReconcileOptions, dif
 	return steps
 }
 
-// removeGhost takes a number that the carrier does not have out of its pool. The note
-// of it comes last: until then the next comparison does the same again.
+// gone returns the numbers that were bought and that the list lacks: those of the
+// inventory, and those that have left it and that a pool still pays for. It counts.
+func (seen *reading) gone(diff *Diff) []scripts.Inventory {
+	var missing []scripts.Inventory
+	look := func(inv scripts.Inventory) {
+		seen.bought++
+		if _, ok := seen.listed[inv.VN]; !ok {
+			missing = append(missing, inv)
+		}
+	}
+	for n, inv := range seen.inventory {
+		in := seen.intent(inv)
+		_, listed := seen.listed[n]
+		switch {
+		case in.Outcome == events.OutcomeReleasing:
+		case bought(inv, &in.PurchaseIntent):
+			look(inv)
+		case !listed:
+			diff.Imported++
+		}
+	}
+	for n, all := range seen.intents {
+		for _, in := range all {
+			_, have := seen.inventory[n]
+			// A purchase that was closed since may not be in what was read before.
+			if !have && in.Outcome == events.OutcomeBought && !in.ClosedAt.After(seen.at) {
+				look(scripts.Inventory{Pool: in.Pool, Carrier: in.Carrier, Owned: scripts.Owned{VN: n, Ref: in.Ref}})
+			}
+		}
+	}
+	seen.missing = len(missing)
+	return missing
+}
+
+// removeGhost takes a number that the carrier does not have out of its pool, which pays
+// for it no more. One that is leased leaves later; until then each comparison comes here.
 func (r *Replenisher) removeGhost(ctx context.Context, inv scripts.Inventory, in noted) (string, error) {
-	known := ghosted(&in.PurchaseIntent) // it was leased the last time, and still is
-	gone := r.intentOf(inv, in.PurchaseIntent)
-	gone.Outcome, gone.Reason, gone.ClosedAt = events.OutcomeReleased, events.ReleasedGhost, r.now()
-	if !known {
+	if !ghosted(&in.PurchaseIntent) {
+		gone := r.intentOf(inv, in.PurchaseIntent)
+		gone.Outcome, gone.Reason, gone.ClosedAt = events.OutcomeReleased, events.ReleasedGhost, r.now()
 		if err := r.released(ctx, gone); err != nil {
 			return "", err
 		}
-	}
-	retiring, cancel := context.WithTimeout(ctx, r.cfg.Timeout)
-	d, err := r.ledger.Retire(retiring, inv.Pool, inv.VN)
-	cancel()
-	if err != nil && !errors.Is(err, vn.ErrNumberUnknown) {
-		return "", &fault{step: "retire", ours: true, err: err}
-	}
-	if !known {
 		if err := r.note(ctx, gone, in.seq); err != nil {
 			return "", err
 		}
 	}
-	if err == nil && !d.Left {
+	ctx, cancel := context.WithTimeout(ctx, r.cfg.Timeout)
+	defer cancel()
+	switch d, err := r.ledger.Retire(ctx, inv.Pool, inv.VN); {
+	case errors.Is(err, vn.ErrNumberUnknown): // it left before
+	case err != nil:
+		return "", &fault{step: "retire", ours: true, err: err}
+	case !d.Left:
 		return "the carrier does not have it any more; it leaves when its order ends", nil
 	}
 	return "the carrier did not have it any more; it has left its pool", nil

@@ -397,6 +397,21 @@ func TestADrainedNumberIsReportedNotReleased(t *testing.T) {
 	w.addsUp(t)
 }
 
+// Taken out of its pool here, and given back at the carrier by hand.
+func TestANumberThatWasGivenBackByHandIsPaidForNoMore(t *testing.T) {
+	t.Parallel()
+	w, _, r := filledLondon(t)
+	n := w.anyVN()
+	w.leaves(n)
+	delete(w.shops["first"].held, n)
+	single(t, compare(t, r, ReconcileOptions{}), Wait, n)
+	w.advance(time.Hour)
+	single(t, compare(t, r, ReconcileOptions{}), Remove, n)
+	require.Empty(t, compare(t, r, ReconcileOptions{}).Rows)
+	require.Len(t, w.announced, 1)
+	w.addsUp(t)
+}
+
 // A carrier that accepts a release and does not carry it out.
 func TestAReleaseThatTheCarrierForgotIsAskedForAgain(t *testing.T) {
 	t.Parallel()

@@ -55,19 +55,26 @@ func (r *Replenisher) shed(ctx context.Context, w *worker, now level) error {
 	if spare == 0 {
 		return nil
 	}
-	gone := 0
+	gone, futile := 0, true
 	for _, s := range r.leastPreferred(w) {
+		if !s.open(r.now()) {
+			futile = false
+			continue
+		}
 		n, err := r.shedAt(ctx, w, s, spare-gone)
 		gone += n
+		futile = futile && n == 0 && err == nil
 		if err != nil {
-			return err
+			if ours := r.failed(s, err); ours != nil {
+				return ours
+			}
 		}
 		if gone == spare || ctx.Err() != nil {
 			return nil
 		}
 	}
-	if gone == 0 {
-		w.surplus.since = time.Time{} // none that is free was bought, or no carrier takes them now
+	if futile {
+		w.surplus.since = time.Time{} // none of what is free was bought; it need not be asked again at every look
 	}
 	return nil
 }
@@ -92,9 +99,6 @@ func (r *Replenisher) leastPreferred(w *worker) []*seller {
 
 // shedAt gives up to n free numbers of one carrier back and returns how many.
 func (r *Replenisher) shedAt(ctx context.Context, w *worker, s *seller, n int) (gone int, err error) {
-	if !s.open(r.now()) {
-		return 0, nil
-	}
 	free, err := r.someFree(ctx, w, s, n)
 	if err != nil {
 		return 0, err
@@ -118,7 +122,7 @@ func (r *Replenisher) shedAt(ctx context.Context, w *worker, s *seller, n int) (
 		}
 		how, err := r.shedOne(longer, s, w.pool.Name, number)
 		if err != nil {
-			return gone, r.failed(s, err)
+			return gone, err
 		}
 		if how == Released {
 			gone++
