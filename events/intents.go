@@ -32,6 +32,7 @@ type PurchaseIntent struct {
 	At       time.Time `json:"at"`
 	ClosedAt time.Time `json:"closed_at,omitzero"`
 	Outcome  string    `json:"outcome,omitempty"` // set by CloseIntent
+	Reason   string    `json:"reason,omitempty"`  // why it is given back: one of PoolReleased's
 
 	// Fence is the sequence of the lease record that the writer acts under. When
 	// another one is the last of the pool's lease, the stream refuses the write, which

@@ -23,6 +23,7 @@ type Store interface {
 	Inventory(ctx context.Context, number vn.Number) (scripts.Inventory, error)
 	Refill(ctx context.Context, pool, carrier string, numbers []scripts.Owned) (scripts.Refilled, error)
 	Drain(ctx context.Context, pool string, number vn.Number) (scripts.Drained, error)
+	DrainFree(ctx context.Context, pool string, number vn.Number) (scripts.Drained, error)
 }
 
 // Bus is what the ledger needs of *events.Bus.

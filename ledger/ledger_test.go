@@ -182,6 +182,13 @@ func (w *world) Drain(_ context.Context, pool string, n vn.Number) (scripts.Drai
 	return scripts.Drained{Inventory: inv, Left: w.drained[n]}, nil
 }
 
+func (w *world) DrainFree(ctx context.Context, pool string, n vn.Number) (scripts.Drained, error) {
+	if inv, ok := w.inventory[n]; ok && inv.Pool == pool && !w.drained[n] {
+		return scripts.Drained{}, scripts.ErrBusy
+	}
+	return w.Drain(ctx, pool, n)
+}
+
 func sealed(fill byte) (s seal.Sealed) {
 	for i := range s {
 		s[i] = fill

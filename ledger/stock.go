@@ -155,7 +155,19 @@ func (l *Ledger) held(ctx context.Context, orderID string) (bool, error) {
 // vn.ErrNumberUnknown when the pool has no such number; a number that had left
 // before, but whose record a crash kept back, is recorded now and reported as left.
 func (l *Ledger) Retire(ctx context.Context, pool string, number vn.Number) (scripts.Drained, error) {
-	d, err := l.store.Drain(ctx, pool, number)
+	return l.retire(ctx, pool, number, l.store.Drain)
+}
+
+// RetireFree is Retire for a number that is free. One that is not is left as it is:
+// scripts.ErrBusy.
+func (l *Ledger) RetireFree(ctx context.Context, pool string, number vn.Number) (scripts.Drained, error) {
+	return l.retire(ctx, pool, number, l.store.DrainFree)
+}
+
+func (l *Ledger) retire(ctx context.Context, pool string, number vn.Number,
+	drain func(context.Context, string, vn.Number) (scripts.Drained, error),
+) (scripts.Drained, error) {
+	d, err := drain(ctx, pool, number)
 	if errors.Is(err, vn.ErrNumberUnknown) {
 		if d, err = l.missed(ctx, pool, number); err != nil {
 			return scripts.Drained{}, err

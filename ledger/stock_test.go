@@ -142,6 +142,20 @@ func TestRetireRecordsANumberThatLeft(t *testing.T) {
 	require.Equal(t, []string{"drain"}, w.steps)
 }
 
+func TestRetireFreeLeavesANumberInUseAlone(t *testing.T) {
+	t.Parallel()
+	w := newWorld()
+	w.drained[vnA] = true
+	d, err := w.ledger().RetireFree(t.Context(), "jakarta", vnA)
+	require.NoError(t, err)
+	require.True(t, d.Left)
+	require.Equal(t, []string{"drain", "record 1 retired"}, w.steps)
+	_, err = w.ledger().RetireFree(t.Context(), "jakarta", vnB)
+	require.ErrorIs(t, err, scripts.ErrBusy)
+	require.Contains(t, w.inventory, vnB)
+	require.Len(t, w.records, 1)
+}
+
 func TestRetireAgainAfterACrashRecordsWhatIsMissing(t *testing.T) {
 	t.Parallel()
 	f := func(name string, last *events.Record, found bool) {

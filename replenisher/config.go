@@ -29,6 +29,10 @@ type Config struct {
 	SettleAfter  time.Duration // an intent younger than this is never closed as not bought (default 2min)
 	BackoffFirst time.Duration // how long a carrier is left alone after its first failure (default 1s)
 	BackoffMost  time.Duration // the pause doubles with each further failure up to this (default 5min)
+
+	Reconcile    time.Duration // each carrier's list is compared with the inventory this often, ±10 % (default 1h)
+	ReconcileFor time.Duration // how long one such comparison may take (default 10min)
+	GhostAfter   time.Duration // a number that the list lacks for so long, in two readings, is gone (default 10min)
 }
 
 // Pool is the part of a pool's settings that buying needs.
@@ -46,6 +50,9 @@ type Pool struct {
 	// MonthlyCap is what the pool may cost in a calendar month (UTC). Numbers are bought
 	// only when their price is quoted in its currency and fits in. Zero: no cap.
 	MonthlyCap carrier.Money
+	// SurplusAfter is how long more VNs than are needed must have been free, without a
+	// break, before those are given back (default 24h); a negative one means never.
+	SurplusAfter time.Duration
 }
 
 // CarrierConfig is one carrier that sells numbers.
@@ -72,6 +79,9 @@ func (c *Config) complete() error {
 		{"SettleAfter", &c.SettleAfter, 2 * time.Minute},
 		{"BackoffFirst", &c.BackoffFirst, time.Second},
 		{"BackoffMost", &c.BackoffMost, 5 * time.Minute},
+		{"Reconcile", &c.Reconcile, time.Hour},
+		{"ReconcileFor", &c.ReconcileFor, 10 * time.Minute},
+		{"GhostAfter", &c.GhostAfter, 10 * time.Minute},
 	} {
 		if *d.value == 0 {
 			*d.value = d.otherwise
@@ -97,7 +107,11 @@ func (c *Config) complete() error {
 			return fmt.Errorf("replenisher: carrier %q has no number client", name)
 		}
 	}
+	c.Pools = slices.Clone(c.Pools)
 	for i := range c.Pools {
+		if c.Pools[i].SurplusAfter == 0 {
+			c.Pools[i].SurplusAfter = 24 * time.Hour
+		}
 		if err := c.Pools[i].check(); err != nil {
 			return err
 		}

@@ -18,6 +18,10 @@ type Store interface {
 	Stock(ctx context.Context) ([]scripts.Stock, error)
 	// Inventory returns vn.ErrNumberUnknown for a number that is not a VN of ours.
 	Inventory(ctx context.Context, number vn.Number) (scripts.Inventory, error)
+	// InventoryOf returns every VN of a carrier.
+	InventoryOf(ctx context.Context, carrier string) (map[vn.Number]scripts.Inventory, error)
+	// SomeFree returns up to n free VNs of a pool and carrier.
+	SomeFree(ctx context.Context, pool, carrier string, n int) ([]vn.Number, error)
 }
 
 // Bus is what the replenisher needs of *events.Bus.
@@ -43,6 +47,16 @@ type Bus interface {
 	PoolBought(ctx context.Context, bought events.PoolBought, at time.Time) error
 	PoolCapReached(ctx context.Context, reached events.PoolCapReached) error
 	PoolRunningOut(ctx context.Context, out events.PoolRunningOut) error
+	// LastIntent returns a pool's intent of a number and its sequence, 0 when it has none.
+	LastIntent(ctx context.Context, pool string, number vn.Number) (intent events.PurchaseIntent, seq uint64, err error)
+	// MarkIntent replaces the intent that has this sequence (0: there is none);
+	// events.ErrOvertaken when another one has come since.
+	MarkIntent(ctx context.Context, intent events.PurchaseIntent, seq uint64) (uint64, error)
+	// LastRecord returns a VN's last ledger record and its sequence, 0 when it has none.
+	LastRecord(ctx context.Context, number vn.Number) (rec events.Record, seq uint64, err error)
+	// PoolReleased announces that a number, whose intent is of the time at, is not paid
+	// for any more; it may be repeated.
+	PoolReleased(ctx context.Context, released events.PoolReleased, at time.Time) error
 }
 
 // Ledger is what the replenisher needs of *ledger.Ledger.
@@ -50,6 +64,11 @@ type Ledger interface {
 	// Own records that the numbers are ours and puts them into the pool; repeating
 	// it changes nothing.
 	Own(ctx context.Context, pool, carrier string, numbers []scripts.Owned) (scripts.Refilled, error)
+	// Retire takes a number out of its pool, at once or when its order ends, and
+	// records that it left; it may be repeated. vn.ErrNumberUnknown: the pool has it not.
+	Retire(ctx context.Context, pool string, number vn.Number) (scripts.Drained, error)
+	// RetireFree is Retire for a number that is free; scripts.ErrBusy when it is not.
+	RetireFree(ctx context.Context, pool string, number vn.Number) (scripts.Drained, error)
 }
 
 // Numbers is a carrier's number API. A call that returns an error which is neither

@@ -69,6 +69,7 @@ func (r *Replenisher) lookAt(ctx context.Context, w *worker) error {
 	switch {
 	case need == 0:
 		r.uncap(w)
+		err = r.shed(ctx, w, now)
 	case !r.resting(w):
 		err = r.fill(ctx, w, need)
 	}
@@ -97,7 +98,7 @@ func (r *Replenisher) act(ctx context.Context, w *worker) (bool, error) {
 		r.forget(w)
 	}
 	if term != w.term {
-		w.term, w.looked = term, false
+		w.term, w.looked, w.surplus = term, false, surplus{}
 	}
 	return held, nil
 }

@@ -30,6 +30,7 @@ type Replenisher struct {
 
 	sellers map[string]*seller // by carrier name
 	workers map[string]*worker // by pool name, unknownPool included
+	keeper  *keeper
 }
 
 // worker is one pool and what is remembered of it between two looks.
@@ -61,6 +62,8 @@ type worker struct {
 	capped    bool          // the cap was reached, and announced
 	restUntil time.Time     // a pool whose cap is reached asks for nothing until then,
 	restAt    carrier.Money // as long as this is committed
+
+	surplus surplus
 }
 
 func (r *Replenisher) newWorker(p Pool) *worker {
@@ -86,9 +89,13 @@ func New(cfg Config, store Store, bus Bus, ledger Ledger, reg prometheus.Registe
 	if err != nil {
 		return nil, err
 	}
+	k, err := newKeeper(reg)
+	if err != nil {
+		return nil, err
+	}
 	r := &Replenisher{
 		cfg: cfg, store: store, bus: bus, ledger: ledger, metrics: m, now: time.Now,
-		log:     log,
+		log: log, keeper: k,
 		sellers: make(map[string]*seller, len(cfg.Carriers)),
 		workers: make(map[string]*worker, len(cfg.Pools)+1),
 	}
@@ -113,6 +120,9 @@ func (r *Replenisher) Run(ctx context.Context) error {
 	g, running := errgroup.WithContext(ctx)
 	for _, w := range r.workers {
 		g.Go(func() error { r.work(running, w); return nil })
+	}
+	for _, s := range r.sellers {
+		g.Go(func() error { r.reconciles(running, s); return nil })
 	}
 	for _, c := range r.consumers() {
 		g.Go(func() error { return r.bus.Consume(running, c, r.handle) })

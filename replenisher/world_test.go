@@ -61,6 +61,8 @@ type world struct {
 	shops     map[string]*shop
 	pools     map[string]Pool
 	broken    []string // promises found broken
+
+	keeping // world_keep_test.go
 }
 
 // record is the last record of a lease.
@@ -91,6 +93,7 @@ func newWorld(pools ...Pool) *world {
 		now:    time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC),
 		leased: map[vn.Number]bool{}, inventory: map[vn.Number]scripts.Inventory{},
 		shops: map[string]*shop{}, pools: map[string]Pool{}, leases: map[string]record{},
+		keeping: newKeeping(),
 	}
 	for _, p := range pools {
 		w.pools[p.Name] = p
@@ -142,6 +145,8 @@ func (w *world) put(in events.PurchaseIntent) {
 	in.Fence = 0
 	w.intents = slices.DeleteFunc(w.intents, func(old events.PurchaseIntent) bool { return old.VN == in.VN && old.Pool == in.Pool })
 	w.intents = append(w.intents, in)
+	w.seq++
+	w.seqs[in.Pool+in.VN] = w.seq
 }
 
 // lease makes l the last record of the pool's lease.
@@ -256,10 +261,16 @@ func (p *process) Own(ctx context.Context, pool, by string, numbers []scripts.Ow
 			if b, ok := p.w.shops[by].held[n.VN]; !ok || b.WebhookURL != webhook || b.Ref != n.Ref {
 				p.w.breaks("a number came into a pool that is not bought and configured")
 			}
-			if _, ok := p.w.inventory[n.VN]; ok {
+			if inv, ok := p.w.inventory[n.VN]; ok {
+				if inv.Pool != pool {
+					done.Foreign = append(done.Foreign, n.VN)
+					continue
+				}
+				delete(p.w.draining, n.VN)
 				done.Present++
 				continue
 			}
+			delete(p.w.retired, n.VN)
 			p.w.inventory[n.VN] = scripts.Inventory{Owned: n, Pool: pool, Carrier: by}
 			done.Added++
 		}
@@ -304,11 +315,13 @@ func (p *process) CloseIntent(ctx context.Context, in events.PurchaseIntent, out
 
 func (p *process) Intents(ctx context.Context, each func(events.PurchaseIntent, uint64) error) error {
 	var all []events.PurchaseIntent
-	if err := p.do(ctx, "intents", func(fate) error { all = slices.Clone(p.w.intents); return nil }); err != nil {
+	var seqs map[string]uint64
+	err := p.do(ctx, "intents", func(fate) error { all, seqs = slices.Clone(p.w.intents), maps.Clone(p.w.seqs); return nil })
+	if err != nil {
 		return err
 	}
-	for i, in := range all {
-		if err := each(in, uint64(i)); err != nil {
+	for _, in := range all {
+		if err := each(in, seqs[in.Pool+in.VN]); err != nil {
 			return err
 		}
 	}
@@ -474,8 +487,4 @@ func (c numbers) List(ctx context.Context) (all []carrier.Bought, err error) {
 		return nil
 	})
 	return all, err
-}
-
-func (c numbers) Release(context.Context, string) error {
-	return errors.New("the replenisher never gives a number up")
 }

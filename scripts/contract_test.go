@@ -104,7 +104,7 @@ func sampleArgs(t *testing.T) map[string]struct {
 	put("extend", keys, args)
 	keys, args = refillArgs(p, "jakarta", "sim", []Owned{{VN: 12025550103, Ref: "PN1"}})
 	put("refill", keys, args)
-	keys, args = drainArgs(p, "jakarta", 12025550103)
+	keys, args = drainArgs(p, "jakarta", 12025550103, onlyFree)
 	put("drain", keys, args)
 	keys, args = reapArgs(p, time.Hour, time.Minute)
 	put("reap", keys, args)
@@ -183,6 +183,8 @@ func TestEveryStatusHasItsName(t *testing.T) {
 	f("refill", refillDone, "DONE")
 	f("drain", drainLeft, "LEFT")
 	f("drain", drainDraining, "DRAINING")
+	f("drain", drainUnknown, "UNKNOWN")
+	f("drain", drainBusy, "BUSY")
 }
 
 // TestReferencePageIsCurrent holds scripts/README.md against the contracts. Run with

@@ -270,10 +270,18 @@ func (x *machine) Refill(t *rapid.T) {
 
 func (x *machine) Drain(t *rapid.T) {
 	n := rapid.SampledFrom(modelNumbers).Draw(t, "VN")
-	got, err := x.f.Drain(context.Background(), pool, n)
+	drain, free := x.f.Drain, rapid.Bool().Draw(t, "only if free")
+	if free {
+		drain = x.f.DrainFree
+	}
+	got, err := drain(context.Background(), pool, n)
 	v := x.vns[n]
 	if v == nil {
 		require.ErrorIs(t, err, vn.ErrNumberUnknown)
+		return
+	}
+	if free && v.state != "free" {
+		require.ErrorIs(t, err, ErrBusy)
 		return
 	}
 	require.NoError(t, err)

@@ -30,6 +30,8 @@ const (
 
 	drainLeft     = 1
 	drainDraining = 2
+	drainUnknown  = 3
+	drainBusy     = 4
 )
 
 // Allocate gives the order one VN per party of its pool, all of one carrier, or

@@ -104,14 +104,40 @@ var errInventory = errors.New("an entry of the inventory is damaged; run `callma
 // Drain takes a VN out of its pool: at once when it is free or cooling, else when its
 // order ends. Error: vn.ErrNumberUnknown, also when the VN is in another pool.
 func (s *Store) Drain(ctx context.Context, pool string, number vn.Number) (Drained, error) {
-	keys, args := drainArgs(s.layout.ofVN(number), pool, number)
+	return s.drain(ctx, pool, number, onlyAny)
+}
+
+// DrainFree takes a VN out of its pool if it is free, and else leaves it as it is. A
+// cooling VN that has rested counts as free only once somebody has reaped it.
+// Errors: ErrBusy, vn.ErrNumberUnknown as for Drain.
+func (s *Store) DrainFree(ctx context.Context, pool string, number vn.Number) (Drained, error) {
+	return s.drain(ctx, pool, number, onlyFree)
+}
+
+// ErrBusy means that a VN is not free: an order holds it, or it rests.
+var ErrBusy = errors.New("number_busy: the number is not free")
+
+// What drain may take, besides free VNs.
+const (
+	onlyAny  = "any"
+	onlyFree = "free"
+)
+
+func (s *Store) drain(ctx context.Context, pool string, number vn.Number, only string) (Drained, error) {
+	keys, args := drainArgs(s.layout.ofVN(number), pool, number, only)
 	answer, err := s.run(ctx, s.scripts.drain, keys, args)
 	if err != nil {
 		return Drained{}, fmt.Errorf("drain: %w", err)
 	}
 	status := answer.int(0)
-	if status != drainLeft && status != drainDraining {
+	switch status {
+	case drainLeft, drainDraining:
+	case drainUnknown:
 		return Drained{}, vn.ErrNumberUnknown
+	case drainBusy:
+		return Drained{}, ErrBusy
+	default:
+		return Drained{}, fmt.Errorf("drain: %w", errReply)
 	}
 	entry, err := parseInventory(number, answer.string(1))
 	if err != nil {
@@ -120,8 +146,8 @@ func (s *Store) Drain(ctx context.Context, pool string, number vn.Number) (Drain
 	return Drained{Inventory: entry, Left: status == drainLeft}, nil
 }
 
-func drainArgs(p, pool string, number vn.Number) (keys []string, args []any) {
-	return []string{guardKey(p), metaKey(p), inventoryKey(p), totalKey(p)}, []any{number.Digits(), pool}
+func drainArgs(p, pool string, number vn.Number, only string) (keys []string, args []any) {
+	return []string{guardKey(p), metaKey(p), inventoryKey(p), totalKey(p)}, []any{number.Digits(), pool, only}
 }
 
 // Stock counts the VNs now, a row for each pool and carrier that ever had one. Rows

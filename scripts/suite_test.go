@@ -26,6 +26,8 @@ var storeCases = []struct {
 	{"AVNDrainedWhileItsReleaseIsUnsettledStaysRetired", testAVNDrainedWhileItsReleaseIsUnsettledStaysRetired},
 	{"AColdPartitionNeitherAllocatesNorTakesNumbers", testAColdPartitionNeitherAllocatesNorTakesNumbers},
 	{"RefillLeavesForeignNumbersAloneAndUndoesADrain", testRefillLeavesForeignNumbersAloneAndUndoesADrain},
+	{"OnlyAFreeVNLeavesByDrainFree", testOnlyAFreeVNLeavesByDrainFree},
+	{"TheInventoryOfACarrierIsRead", testTheInventoryOfACarrierIsRead},
 	{"ScriptsSurviveAScriptFlush", testScriptsSurviveAScriptFlush},
 	{"ConcurrentAllocationsNeverShareAVN", testConcurrentAllocationsNeverShareAVN},
 	{"OrdersUnderAKeyAreCountedUntilTheirTombstonesAreGone", testOrdersUnderAKeyAreCountedUntilTheirTombstonesAreGone},

@@ -103,20 +103,30 @@ func (a *App) private() http.Handler {
 	})
 }
 
-// api hands a request to the orders and pools API.
+// api hands a request to the part of the private API that it is for.
 func (a *App) api(w http.ResponseWriter, r *http.Request) {
-	if h := a.adminAPI.Load(); h != nil {
+	role, h := settings.Allocator, a.adminAPI.Load()
+	if keeping(r.URL.Path) {
+		role, h = settings.Replenisher, a.keeperAPI.Load()
+	}
+	if h != nil {
 		(*h).ServeHTTP(w, r) // authenticates by itself
 		return
 	}
 	a.guarded(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
-		if !a.has(settings.Allocator) {
-			problem(w, http.StatusNotFound, "not_found", "this process does not run the allocator, which serves the API")
+		if !a.has(role) {
+			problem(w, http.StatusNotFound, "not_found", "this process does not run the "+string(role)+", which serves this path")
 			return
 		}
 		w.Header().Set("Retry-After", "1")
 		problem(w, http.StatusServiceUnavailable, "unavailable", "still starting")
 	})).ServeHTTP(w, r)
+}
+
+// keeping tells whether a path is the stock-keeper's; all others are the allocator's.
+func keeping(path string) bool {
+	return strings.HasPrefix(path, "/v1/carriers/") && strings.HasSuffix(path, "/reconcile") ||
+		strings.HasPrefix(path, "/v1/pools/") && strings.HasSuffix(path, "/release")
 }
 
 // guarded lets only who bears the API token through.

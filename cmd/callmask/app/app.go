@@ -52,6 +52,8 @@ type App struct {
 	store    *scripts.Store // for everything but calls
 	bus      *events.Bus
 	adminAPI atomic.Pointer[http.Handler] // the orders and pools API once it is there
+	// keeperAPI is the replenisher's part of the private API once it is there.
+	keeperAPI atomic.Pointer[http.Handler]
 }
 
 // Endpoints says where a started App can be reached.

@@ -210,6 +210,8 @@ func (a *App) replenisher(s *stage) error {
 	if err != nil {
 		return err
 	}
+	api := r.API(a.at.APIToken)
+	a.keeperAPI.Store(&api)
 	s.run("replenisher", r.Run)
 	s.run("reaper", reaper.Run)
 	return nil

@@ -174,6 +174,8 @@ func TestCommandsActOnARunningSystem(t *testing.T) {
 	require.Contains(t, e.done(t, "pool", "drain", "demo", "+12025550160", "+12025550161"), "2 leaving")
 	require.Contains(t, e.done(t, "pool", "list"), "23")
 	require.Contains(t, e.done(t, "check"), "23 numbers, 0 live orders, 0 mismatches")
+	theStockIsKept(t, e, o.Parties[0].VN)
+	require.Contains(t, e.done(t, "check"), "22 numbers, 0 live orders, 0 mismatches")
 	require.Contains(t, e.done(t, "check", "--nats-url", "nats://nats.example:4222"), "must encrypt its store")
 }
 
@@ -221,6 +223,9 @@ func TestEveryCommandHasHelpWithAnExample(t *testing.T) {
 		{"pool", "list"},
 		{"pool", "import"},
 		{"pool", "drain"},
+		{"pool", "release"},
+		{"pool", "reconcile"},
+		{"pool", "plan"},
 		{"keys", "list"},
 		{"keys", "add"},
 		{"keys", "promote"},

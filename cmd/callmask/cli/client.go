@@ -16,6 +16,7 @@ import (
 	"time"
 
 	"github.com/callmask/callmask/cmd/callmask/app"
+	"github.com/callmask/callmask/replenisher"
 )
 
 // requestTimeout bounds one request; an import of many numbers takes the longest.
@@ -66,34 +67,28 @@ type problem struct {
 	Code   string `json:"code"`
 	Detail string `json:"detail"`
 	Field  string `json:"field"`
+	Errors []struct {
+		Field  string `json:"field"`
+		Detail string `json:"detail"`
+	} `json:"errors"` // where several fields are at fault
+	Diff *replenisher.Diff `json:"diff"` // of a comparison that changed nothing
 }
+
+// refusal is a problem as an error.
+type refusal struct {
+	problem
+
+	err error
+}
+
+func (e *refusal) Error() string { return e.err.Error() }
 
 // call sends a request; in and out may be nil. What callmask refuses is a noError,
 // everything else that goes wrong is not.
 func (c *client) call(ctx context.Context, method, path string, in, out any) (status int, err error) {
-	var body io.Reader
-	if in != nil {
-		b, err := json.Marshal(in)
-		if err != nil {
-			return 0, err
-		}
-		body = bytes.NewReader(b)
-	}
-	req, err := http.NewRequestWithContext(ctx, method, c.base+path, body)
+	res, err := c.send(ctx, method, path, "application/json", in)
 	if err != nil {
 		return 0, err
-	}
-	req.Header.Set("Authorization", "Bearer "+c.token)
-	if in != nil {
-		req.Header.Set("Content-Type", "application/json")
-	}
-	res, err := c.http.Do(req)
-	if err != nil {
-		var ue *url.Error
-		if errors.As(err, &ue) {
-			err = ue.Err // without the URL, which may hold a number
-		}
-		return 0, fmt.Errorf("no answer from %s (CALLMASK_ADMIN_ADDR): %w", c.base, err)
 	}
 	defer func() { _ = res.Body.Close() }() // it was read to its end
 	b, err := io.ReadAll(io.LimitReader(res.Body, maxAnswer))
@@ -112,19 +107,54 @@ func (c *client) call(ctx context.Context, method, path string, in, out any) (st
 	return res.StatusCode, nil
 }
 
+// send sends a request and returns the answer, whose body the caller closes.
+func (c *client) send(ctx context.Context, method, path, accept string, in any) (*http.Response, error) {
+	var body io.Reader
+	if in != nil {
+		b, err := json.Marshal(in)
+		if err != nil {
+			return nil, err
+		}
+		body = bytes.NewReader(b)
+	}
+	req, err := http.NewRequestWithContext(ctx, method, c.base+path, body)
+	if err != nil {
+		return nil, err
+	}
+	req.Header.Set("Authorization", "Bearer "+c.token)
+	req.Header.Set("Accept", accept)
+	if in != nil {
+		req.Header.Set("Content-Type", "application/json")
+	}
+	res, err := c.http.Do(req)
+	if err != nil {
+		var ue *url.Error
+		if errors.As(err, &ue) {
+			err = ue.Err // without the URL, which may hold a number
+		}
+		return nil, fmt.Errorf("no answer from %s (CALLMASK_ADMIN_ADDR): %w", c.base, err)
+	}
+	return res, nil
+}
+
 func refused(status int, body []byte) error {
 	var p problem
 	if err := json.Unmarshal(body, &p); err != nil || p.Code == "" {
 		return fmt.Errorf("HTTP %d, not an answer of callmask's API: is CALLMASK_ADMIN_ADDR right?", status)
 	}
+	return p.asError(status)
+}
+
+func (p *problem) asError(status int) error {
 	err := errors.New(p.Code)
 	if p.Detail != "" && !strings.HasPrefix(p.Detail, p.Code) {
 		err = fmt.Errorf("%s: %s", p.Code, p.Detail)
 	} else if p.Detail != "" {
 		err = errors.New(p.Detail)
 	}
+	told := &refusal{problem: *p, err: err}
 	if status == http.StatusUnauthorized || status >= 500 && p.Code != "pool_exhausted" {
-		return err
+		return told
 	}
-	return &noError{err}
+	return &noError{told}
 }
