@@ -199,7 +199,7 @@ func (a *App) replenisher(s *stage) error {
 		p := &a.set.Pools[i]
 		cfg.Pools = append(cfg.Pools, replenisher.Pool{
 			Name: p.Name, Region: p.Region, Carriers: p.Carriers, LowWater: p.LowWater, Target: p.Target, Max: p.Max,
-			Fixed: !p.Forecast, MonthlyCap: p.MonthlyCap,
+			Fixed: !p.Forecast, MonthlyCap: p.MonthlyCap, SurplusAfter: p.SurplusAfter,
 		})
 	}
 	r, err := replenisher.New(cfg, a.store, a.bus, led, a.reg, log)

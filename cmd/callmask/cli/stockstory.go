@@ -27,7 +27,7 @@ func openMarket(ctx context.Context) (*market, error) {
 	for _, s := range []struct {
 		server       **sim.Server
 		secret, area string
-	}{{&m.alpha, "demo-alpha-secret", "201"}, {&m.beta, "demo-beta-secret", "208"}} {
+	}{{&m.alpha, "demo-alpha-secret", "985"}, {&m.beta, "demo-beta-secret", "986"}} {
 		srv, err := sim.NewServer(sim.ServerConfig{
 			Tokens: []string{s.secret}, Stock: []sim.Stock{{Region: "US", Prefixes: []string{"+1" + s.area + "55501"}, Digits: 2}},
 		})

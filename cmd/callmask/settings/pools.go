@@ -26,7 +26,7 @@ type Pool struct {
 	Destinations []string
 	Forecast     bool          // low water and target rise with the demand
 	MonthlyCap   carrier.Money // what the pool may cost in a calendar month; zero: no cap
-	SurplusAfter time.Duration // how long a number must be more than is needed before it is given back; 0: never
+	SurplusAfter time.Duration // how long a number must be more than is needed before it is given back; negative: never
 }
 
 const (
@@ -107,7 +107,7 @@ func (f *file) money(at string, in *filePool, p *Pool) error {
 	switch {
 	case in.Surplus == nil:
 	case *in.Surplus == "never":
-		p.SurplusAfter = 0
+		p.SurplusAfter = -1
 	default:
 		d, err := parseDuration(*in.Surplus, time.Minute, year)
 		if err != nil {

@@ -360,7 +360,7 @@ func TestWhatAPoolMayCost(t *testing.T) {
 	s, err := load(`monthly_cap: 500.50 USD, surplus_after: never, forecast: false`)
 	require.NoError(t, err)
 	require.Equal(t, "500.50 USD", s.Pools[0].MonthlyCap.String())
-	require.Zero(t, s.Pools[0].SurplusAfter)
+	require.Negative(t, s.Pools[0].SurplusAfter)
 	require.False(t, s.Pools[0].Forecast)
 	for keys, want := range map[string]string{
 		`monthly_cap: 500`:         "callmask.yaml:1: pools[0].monthly_cap: must be an amount and a currency",
