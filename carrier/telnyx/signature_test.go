@@ -197,15 +197,18 @@ func TestEverySingleByteChangeOfASignedRequestIsRefused(t *testing.T) {
 	c := codec(t, Config{})
 	body, timestamp := "CallSid=v3:x&From=%2B12025550100&To=%2B12025550101", strconv.FormatInt(noon.Unix(), 10)
 	signature := sign(1, timestamp, body)
-	require.NoError(t, decode(c, post(voicePath, body)))
+	signed := post(voicePath, body)
+	require.NoError(t, decode(c, signed))
 	change(body, func(changed, how string) {
-		ctx := post(voicePath, body)
+		ctx := new(fasthttp.RequestCtx)
+		signed.Request.CopyTo(&ctx.Request)
 		ctx.Request.SetBodyString(changed)
 		require.ErrorIs(t, decode(c, ctx), vn.ErrForbidden, "body %s: %q", how, changed)
 	})
 	for header, value := range map[string]string{signatureHeader: signature, timestampHeader: timestamp} {
 		change(value, func(changed, how string) {
-			ctx := post(voicePath, body)
+			ctx := new(fasthttp.RequestCtx)
+			signed.Request.CopyTo(&ctx.Request)
 			ctx.Request.Header.Set(header, changed)
 			if string(ctx.Request.Header.Peek(header)) == value {
 				return // what cannot stand in a header is dropped before it gets here
@@ -239,7 +242,7 @@ func TestOneCodecServesManyRequestsAtOnce(t *testing.T) {
 		good, bad := post(voicePath, f.Encode()), post(voicePath, f.Encode())
 		bad.Request.Header.Set(signatureHeader, sign(2, "1700000000", f.Encode()))
 		all.Go(func() {
-			for range 50 {
+			for range 20 {
 				var call vn.Call
 				if err := c.Decode(good, nil, &call); err != nil || call.Calling != number || string(call.ID) != f.Get("CallSid") {
 					t.Errorf("request %d was read as another's (%v)", i, err)
