@@ -69,7 +69,8 @@ func TestAWrongFieldIsNamedAndItsValueIsNot(t *testing.T) {
 		tests[field+" with markup"] = wrong{field, func(v url.Values) { v.Set(field, "\"><Dial>\xff\x00") }}
 	}
 	for _, value := range []string{
-		"+", "12025550101", " 12025550101", "+123456", "+1202555010112345", "+02025550101", "++12025550101", "+1202555010x", "sip", "@example.com",
+		"+", "12025550101", " 12025550101", "+123456", "+1202555010112345", "+02025550101", "++12025550101", "+1202555010x",
+		"sip", "@example.com",
 		"+\u0661\u0662\u0660\u0662\u0665\u0665\u0665\u0660\u0661\u0660",
 	} {
 		tests["To "+value] = wrong{"To", func(v url.Values) { v.Set("To", value) }}
@@ -136,7 +137,8 @@ func TestRefusalsAreValidAnswersAndAllAlike(t *testing.T) {
 			if reason == vn.Connected || reason == vn.Unavailable {
 				continue
 			}
-			body, mediaType, status := c.AppendAnswer(nil, &vn.Call{Called: 12025550101}, &vn.Decision{Reason: reason, OrderID: []byte("order-1")})
+			d := vn.Decision{Reason: reason, OrderID: []byte("order-1")}
+			body, mediaType, status := c.AppendAnswer(nil, &vn.Call{Called: 12025550101}, &d)
 			require.Equal(t, golden(t, name), string(body), reason)
 			require.Equal(t, "text/xml", mediaType)
 			require.Equal(t, http.StatusOK, status)

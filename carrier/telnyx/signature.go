@@ -32,7 +32,7 @@ func publicKeys(encoded []string) ([]ed25519.PublicKey, error) {
 	for _, s := range encoded {
 		key, err := strict.DecodeString(s)
 		if err != nil || len(key) != ed25519.PublicKeySize {
-			return nil, &vn.FieldError{Field: field, Problem: "holds something else than 32 bytes in base64: copy the public key from Telnyx's portal"}
+			return nil, &vn.FieldError{Field: field, Problem: "holds what is not 32 bytes in base64: copy the key from Telnyx's portal"}
 		}
 		keys = append(keys, key)
 	}

@@ -128,7 +128,9 @@ func TestASignatureHoldsForFiveMinutes(t *testing.T) {
 	} {
 		require.ErrorIs(t, decode(c, postAt(noon.Add(-age), 1, voicePath, body)), want, age)
 	}
-	for _, timestamp := range []string{"", "-1700000000", "+1700000000", "1700000000.0", " 1700000000", "1.7e9", "0x6553f100", "9999999999999", "1700000000|"} {
+	for _, timestamp := range []string{
+		"", "-1700000000", "+1700000000", "1700000000.0", " 1700000000", "1.7e9", "0x6553f100", "9999999999999", "1700000000|",
+	} {
 		ctx := post(voicePath, body)
 		ctx.Request.Header.Set(timestampHeader, timestamp)
 		ctx.Request.Header.Set(signatureHeader, sign(1, timestamp, body))
@@ -219,7 +221,7 @@ func TestEverySingleByteChangeOfASignedRequestIsRefused(t *testing.T) {
 		ctx.Request.Header.Del(header)
 		require.ErrorIs(t, decode(c, ctx), vn.ErrForbidden, header)
 	}
-	for _, spelling := range []string{strings.TrimRight(signature, "="), signature + "=", signature + "\t", strings.NewReplacer("+", "-", "/", "_").Replace(signature) + "-"} {
+	for _, spelling := range []string{strings.TrimRight(signature, "="), signature + "=", signature + "\t", " " + signature} {
 		ctx := post(voicePath, body)
 		ctx.Request.Header.Set(signatureHeader, spelling)
 		if string(ctx.Request.Header.Peek(signatureHeader)) != signature {

@@ -24,22 +24,23 @@ func texting(body string) url.Values {
 func TestDecodeMessageReadsTheMessage(t *testing.T) {
 	t.Parallel()
 	c := codec(t, Config{})
-	sid := []byte("SMcccccccccccccccccccccccccccccccc")
+	const greeting = "Hello & +1 <3 é😀\n"
+	hello, sid := []byte(greeting), []byte("SMcccccccccccccccccccccccccccccccc")
 	for name, test := range map[string]struct {
 		edit func(url.Values)
 		want vn.Message
 	}{
-		"a text":       {func(url.Values) {}, vn.Message{Text: []byte("Hello & +1 <3 é😀\n"), Calling: 12025550100}},
-		"no count":     {func(v url.Values) { v.Del("NumMedia") }, vn.Message{Text: []byte("Hello & +1 <3 é😀\n"), Calling: 12025550100}},
+		"a text":       {func(url.Values) {}, vn.Message{Text: hello, Calling: 12025550100}},
+		"no count":     {func(v url.Values) { v.Del("NumMedia") }, vn.Message{Text: hello, Calling: 12025550100}},
 		"a picture":    {func(v url.Values) { v.Set("NumMedia", "2"); v.Set("Body", "") }, vn.Message{Text: []byte{}, Media: 2, Calling: 12025550100}},
-		"stop":         {func(v url.Values) { v.Set("OptOutType", "STOP") }, vn.Message{Text: []byte("Hello & +1 <3 é😀\n"), OptOut: true, Calling: 12025550100}},
-		"no stop":      {func(v url.Values) { v.Set("OptOutType", "") }, vn.Message{Text: []byte("Hello & +1 <3 é😀\n"), Calling: 12025550100}},
-		"a short code": {func(v url.Values) { v.Set("From", "12345") }, vn.Message{Text: []byte("Hello & +1 <3 é😀\n")}},
-		"a name":       {func(v url.Values) { v.Set("From", "ALERTS") }, vn.Message{Text: []byte("Hello & +1 <3 é😀\n")}},
-		"no number":    {func(v url.Values) { v.Set("From", "+266696687") }, vn.Message{Text: []byte("Hello & +1 <3 é😀\n")}},
-		"whatsapp":     {func(v url.Values) { v.Set("From", "whatsapp:+12025550100") }, vn.Message{Text: []byte("Hello & +1 <3 é😀\n")}},
+		"stop":         {func(v url.Values) { v.Set("OptOutType", "STOP") }, vn.Message{Text: hello, OptOut: true, Calling: 12025550100}},
+		"no stop":      {func(v url.Values) { v.Set("OptOutType", "") }, vn.Message{Text: hello, Calling: 12025550100}},
+		"a short code": {func(v url.Values) { v.Set("From", "12345") }, vn.Message{Text: hello}},
+		"a name":       {func(v url.Values) { v.Set("From", "ALERTS") }, vn.Message{Text: hello}},
+		"no number":    {func(v url.Values) { v.Set("From", "+266696687") }, vn.Message{Text: hello}},
+		"whatsapp":     {func(v url.Values) { v.Set("From", "whatsapp:+12025550100") }, vn.Message{Text: hello}},
 	} {
-		f := texting("Hello & +1 <3 é😀\n")
+		f := texting(greeting)
 		test.edit(f)
 		test.want.ID, test.want.Called = sid, 12025550101
 		var m vn.Message
@@ -179,7 +180,7 @@ func FuzzMessage(f *testing.F) {
 			require.Equal(t, []string{"from", "+12025550102", "to", "+447700900123"}, attributes)
 		} else {
 			require.Equal(t, []string{"from", "+12025550101", "to", "+12025550100"}, attributes)
-			words = mediaText
+			words = c.mediaText
 		}
 		if !strings.ContainsFunc(words, func(r rune) bool { return r < ' ' || r > '~' }) {
 			require.Equal(t, words, text)

@@ -50,9 +50,9 @@ func TestDecodeProgressTellsTheCalleesLeg(t *testing.T) {
 		"child":   {child(), vn.Progress{Leg: vn.CalleeLeg, Status: vn.LegBusy, Cause: []byte("486"), At: at}},
 		"parent":  {fields(), vn.Progress{Leg: vn.CallerLeg, Status: vn.LegRinging}},
 	} {
-		for uri, order := range map[string]string{statusPath + "?order_id=order:1.2_3-x": "order:1.2_3-x", statusPath: "", statusPath + "?order_id=": ""} {
+		for query, order := range map[string]string{"?order_id=order:1.2_3-x": "order:1.2_3-x", "": "", "?order_id=": ""} {
 			p := vn.Progress{Cause: []byte("of before")}
-			known, err := c.DecodeProgress(post(t, uri, test.form), nil, &p)
+			known, err := c.DecodeProgress(post(t, statusPath+query, test.form), nil, &p)
 			require.NoError(t, err, name)
 			require.True(t, known, name)
 			want := test.want

@@ -39,7 +39,9 @@ func TestAWrongSettingIsNamed(t *testing.T) {
 		require.Equal(t, test.field, field.Field, name)
 		require.NotContains(t, err.Error(), "p@h", "a secret in a setting is not repeated")
 	}
-	for _, cfg := range []Config{{}, {Refusal: Busy}, {Refusal: Say, Text: strings.Repeat("x", 3000)}, {StatusURL: "http://[2001:db8::1]:8080/a/s3cret"}} {
+	for _, cfg := range []Config{
+		{}, {Refusal: Busy}, {Refusal: Say, Text: strings.Repeat("x", 3000)}, {StatusURL: "http://[2001:db8::1]:8080/a/s3cret"},
+	} {
 		_, err := NewWriter(cfg)
 		require.NoError(t, err)
 	}

@@ -62,7 +62,9 @@ func TestEveryStatusIsReadForItsLeg(t *testing.T) {
 
 func TestACallbackWithoutAStatusIsPassedOver(t *testing.T) {
 	t.Parallel()
-	for _, fields := range [][]string{nil, {"CallSid=CA1"}, {"CallSid=CA1", "CallStatus="}, {"CallStatus=queued"}, {"RecordingSid=RE1", "DialCallStatus="}} {
+	for _, fields := range [][]string{
+		nil, {"CallSid=CA1"}, {"CallSid=CA1", "CallStatus="}, {"CallStatus=queued"}, {"RecordingSid=RE1", "DialCallStatus="},
+	} {
 		p, known, err := progress(t, "?order_id=a+b", fields...)
 		require.NoError(t, err)
 		require.False(t, known)
