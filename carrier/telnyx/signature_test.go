@@ -182,7 +182,7 @@ func TestWhatIsNotSignedIsNotBelieved(t *testing.T) {
 // inserted or left out.
 func change(original string, f func(changed, how string)) {
 	for i := range len(original) {
-		for _, b := range []byte{original[i] ^ 1, original[i] ^ 0x20, '&', '=', '%', '+', ';', '0', 'A', 0} {
+		for _, b := range []byte{original[i] + 1, original[i] ^ 1, original[i] ^ 0x20, '&', '=', '%', '+', ';', '0', 'A', 0} {
 			if b != original[i] {
 				f(original[:i]+string(rune(b))+original[i+1:], "replaced")
 			}

@@ -84,6 +84,8 @@ func FuzzAnswers(f *testing.F) {
 		f.Add(s, s, s, s, uint64(447700900123), uint64(12025550102), int64(time.Minute))
 	}
 	f.Add("order-1", "https://calls.example.com/status", "Not here", "id-ID", uint64(0), uint64(12025550102), int64(-1))
+	f.Add("order-1", "https://calls.example.com/status", "Not here", "id-ID", uint64(447700900123), uint64(0), int64(-1))
+	f.Add("order-1", "https://calls.example.com/status", "Not here", "id-ID", uint64(447700900123), uint64(12025550102), int64(-1))
 	f.Fuzz(func(t *testing.T, order, statusURL, words, language string, destination, callerID uint64, most int64) {
 		cfg := Config{Refusal: Say, Text: words, Language: language, StatusURL: statusURL}
 		w, err := NewWriter(cfg)
