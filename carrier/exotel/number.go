@@ -28,7 +28,7 @@ func (c *Codec) number(s []byte) (vn.Number, error) {
 
 // indian reads an Indian number: ten digits, of which the first is 2 to 9, after a 0 (the
 // national prefix) or a 91 (the country code). Others, such as 1800 numbers, have other
-// lengths. (National Numbering Plan of India, 2003)
+// lengths: National Numbering Plan of India (2003).
 func indian(s []byte) (vn.Number, bool) {
 	const country vn.Number = 91_00000_00000
 	switch {

@@ -238,6 +238,7 @@ func FuzzQueryPayload(f *testing.F) {
 
 // tokens yields the keys of the one object that dec reads; the caller reads each value.
 func tokens(t *testing.T, dec *json.Decoder) iter.Seq[string] {
+	t.Helper()
 	return func(yield func(string) bool) {
 		open, err := dec.Token()
 		require.NoError(t, err)

@@ -43,7 +43,7 @@ func (*vonagePhone) withheld() []string { return []string{"anonymous", "unknown"
 
 // post makes a request with a token for its body (RFC 7519, HS256).
 func (p *vonagePhone) post(address string, c ringing, fields map[string]string) *http.Request {
-	body := mustJSON(fields)
+	body := vonageJSON(fields)
 	sum := sha256.Sum256(body)
 	input := vonagePart(map[string]string{"alg": "HS256", "typ": "JWT"}) + "." + vonagePart(map[string]any{
 		"iat": c.at.Unix(), "jti": "c5ba8f24-1a14-4c10-bfdf-3fbe8ce511b5", "iss": "Vonage", "api_key": vonageKey,
@@ -67,9 +67,9 @@ func (p *vonagePhone) post(address string, c ringing, fields map[string]string) 
 	return req
 }
 
-func vonagePart(v any) string { return base64.RawURLEncoding.EncodeToString(mustJSON(v)) }
+func vonagePart(v any) string { return base64.RawURLEncoding.EncodeToString(vonageJSON(v)) }
 
-func mustJSON(v any) []byte {
+func vonageJSON(v any) []byte {
 	b, err := json.Marshal(v)
 	if err != nil {
 		panic(err)
