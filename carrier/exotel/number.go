@@ -26,9 +26,9 @@ func (c *Codec) number(s []byte) (vn.Number, error) {
 	return numbering.Parse(string(s), c.region)
 }
 
-// indian reads an Indian number: ten digits, of which the first is 2 to 9, after a 0 (the
-// national prefix) or a 91 (the country code). Others, such as 1800 numbers, have other
-// lengths: National Numbering Plan of India (2003).
+// indian reads an Indian number: ten digits, of which the first is not 0, after a 0 (the
+// national prefix) or a 91 (the country code). Longer ones, as some that begin with 1800,
+// are left to package numbering: National Numbering Plan of India (2003).
 func indian(s []byte) (vn.Number, bool) {
 	const country vn.Number = 91_00000_00000
 	switch {
@@ -37,9 +37,6 @@ func indian(s []byte) (vn.Number, bool) {
 	case len(s) == 12 && s[0] == '9' && s[1] == '1':
 		s = s[2:]
 	default:
-		return 0, false
-	}
-	if s[0] < '2' {
 		return 0, false
 	}
 	n, ok := vn.ParseDigits(s)
