@@ -13,8 +13,8 @@ import (
 
 // signatureHeader carries "t=<unix seconds>,v1=<hex HMAC-SHA256 of t.body>", with
 // several v1 where several secrets are in use. The parts may stand in any order.
-// https://docs.jambonz.org/guides/features/securing-http-endpoints and npm @jambonz/sdk 0.10.1,
-// whose signature the tests hold
+// The tests hold a signature of npm @jambonz/sdk 0.10.1.
+// https://docs.jambonz.org/guides/features/securing-http-endpoints
 const signatureHeader = "Jambonz-Signature"
 
 // window is how far the time of a signature may lie from our clock.

@@ -15,6 +15,7 @@ import (
 func TestEveryCarrierPutsCallsThroughAlike(t *testing.T) {
 	t.Parallel()
 	forEach(t, func(t *testing.T, r *rig) {
+		t.Helper()
 		t.Run("both ways", r.bothWays)
 		t.Run("strangers and the like", r.refusals)
 		t.Run("too many refusals", r.tooMany)
@@ -306,7 +307,9 @@ func (r *rig) redisAway(t *testing.T) {
 	goesOn("after a restart")
 }
 
+// withoutRedis sends what else a carrier may send while there is no Redis.
 func (r *rig) withoutRedis(t *testing.T) {
+	t.Helper()
 	if _, ok := r.phone.(texter); ok {
 		a := r.send(t, r.text(t, r.writing("hello")))
 		require.Equal(t, http.StatusServiceUnavailable, a.status, "a message: %s", &a)

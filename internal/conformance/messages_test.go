@@ -16,6 +16,7 @@ import (
 func TestEveryCarrierRelaysMessagesAlike(t *testing.T) {
 	t.Parallel()
 	forEach(t, func(t *testing.T, r *rig) {
+		t.Helper()
 		if _, ok := r.phone.(texter); !ok {
 			r.notSupported(t, "sms")
 			return

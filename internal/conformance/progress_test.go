@@ -15,6 +15,7 @@ import (
 func TestEveryCarrierTellsOfCallsAlike(t *testing.T) {
 	t.Parallel()
 	forEach(t, func(t *testing.T, r *rig) {
+		t.Helper()
 		if _, ok := r.phone.(watcher); !ok {
 			r.notSupported(t, "status")
 			return

@@ -1,6 +1,7 @@
 package conformance
 
 import (
+	"context"
 	"crypto/hmac"
 	"crypto/sha256"
 	"encoding/hex"
@@ -48,7 +49,7 @@ func signedJSON(c ringing, address, body, header string, secrets [2]string) *htt
 	if c.tampered {
 		body = flip(body)
 	}
-	req, err := http.NewRequest(http.MethodPost, address, strings.NewReader(body))
+	req, err := http.NewRequestWithContext(context.Background(), http.MethodPost, address, strings.NewReader(body))
 	if err != nil {
 		panic(err)
 	}

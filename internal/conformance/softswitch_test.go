@@ -1,6 +1,7 @@
 package conformance
 
 import (
+	"context"
 	"encoding/json"
 	"errors"
 	"net/http"
@@ -40,7 +41,7 @@ func (p softswitchPhone) ring(c ringing) *http.Request {
 			query.Set(key, c.hostile)
 		}
 	}
-	req, err := http.NewRequest(http.MethodGet, c.to+"/v1/resolve?"+query.Encode(), http.NoBody)
+	req, err := http.NewRequestWithContext(context.Background(), http.MethodGet, c.to+"/v1/resolve?"+query.Encode(), http.NoBody)
 	if err != nil {
 		panic(err)
 	}
