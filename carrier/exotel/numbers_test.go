@@ -327,7 +327,7 @@ func TestAListThatChangesWhileItIsReadMissesNoNumberThatStays(t *testing.T) {
 		bought = append(bought, s.buy(t, first+vn.Number(i)))
 	}
 	page := 0
-	once := func(r *http.Request) {
+	once := func(_ *http.Request) {
 		if page++; page == 2 { // one of the page before: the third number moves onto that page
 			s.Drop(bought[0].Number)
 		}

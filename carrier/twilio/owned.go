@@ -92,7 +92,7 @@ func (n *Numbers) bought(got *openapi.ApiV2010IncomingPhoneNumber) (carrier.Boug
 	if !ok || !isSID(value(got.Sid), "PN") {
 		return carrier.Bought{}, api.ErrUnexpected
 	}
-	b := carrier.Bought{Number: number, Ref: *got.Sid, Tag: tag(value(got.FriendlyName), number)}
+	b := carrier.Bought{Number: number, Ref: *got.Sid, Tag: tag(value(got.FriendlyName))}
 	if voice := value(got.VoiceUrl); voice != "" && differences(got, n.settings(voice)) == nil {
 		b.WebhookURL = voice
 	}
@@ -101,7 +101,7 @@ func (n *Numbers) bought(got *openapi.ApiV2010IncomingPhoneNumber) (carrier.Boug
 
 // tag reads the friendly name as the reference of the purchase. A number that was
 // given none is called after itself, as people of its country write it: "(202) 555-0100".
-func tag(name string, number vn.Number) string {
+func tag(name string) string {
 	digits := 0
 	for i := range len(name) {
 		switch c := name[i]; {

@@ -120,6 +120,19 @@ func TestAStrangePageIsAnErrorNotAnEmptyAccount(t *testing.T) {
 	}
 }
 
+func TestANumberThatIsOnTwoPagesIsThereOnce(t *testing.T) {
+	t.Parallel()
+	const (
+		one = `{"sid":"PN1","phone_number":"+12025550142"}`
+		two = `{"sid":"PN2","phone_number":"+12025550143"}`
+	)
+	first := `{"incoming_phone_numbers":[` + one + `],"next_page_uri":"/2010-04-01/Accounts/` + accountSID + `/IncomingPhoneNumbers.json?Page=1"}`
+	second := `{"incoming_phone_numbers":[` + one + `,` + two + `],"next_page_uri":null}`
+	all, err := pages(t, first, second, first, second).List(t.Context())
+	require.NoError(t, err)
+	require.Equal(t, []carrier.Bought{{Number: 12025550142, Ref: "PN1"}, {Number: 12025550143, Ref: "PN2"}}, all)
+}
+
 func TestAnIdThatIsNoneIsNotSent(t *testing.T) {
 	t.Parallel()
 	s := open(t, twiliosim.Config{}, twilio.NumbersConfig{})
