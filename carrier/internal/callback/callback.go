@@ -12,8 +12,8 @@ import (
 	"github.com/callmask/callmask/vn"
 )
 
-// orderID is the query parameter that carries the order through the carrier and back.
-const orderID = "order_id"
+// OrderID is the query parameter that carries the order through the carrier and back.
+const OrderID = "order_id"
 
 // URL is where call progress is told. The zero URL means that none is asked for.
 type URL struct {
@@ -45,7 +45,7 @@ func (u URL) None() bool { return len(u.json) == 0 }
 func (u URL) AppendJSON(dst, order []byte) []byte {
 	dst = append(append(dst, '"'), u.json...)
 	if vn.CheckOrderID(order) == nil {
-		dst = append(append(dst, "?"+orderID+"="...), order...)
+		dst = append(append(dst, "?"+OrderID+"="...), order...)
 	}
 	return append(dst, '"')
 }
@@ -53,7 +53,7 @@ func (u URL) AppendJSON(dst, order []byte) []byte {
 // Order returns the order id among the parameters of a callback's URL in memory of its
 // own, nil when there is none. An error is a *vn.FieldError.
 func Order(query *form.Form) ([]byte, error) {
-	p, found, err := query.Optional(orderID)
+	p, found, err := query.Optional(OrderID)
 	if err != nil || !found {
 		return nil, err
 	}

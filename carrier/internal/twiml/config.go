@@ -6,6 +6,7 @@ import (
 	"time"
 	"unicode/utf8"
 
+	"github.com/callmask/callmask/carrier/internal/callback"
 	"github.com/callmask/callmask/carrier/internal/text"
 	"github.com/callmask/callmask/vn"
 )
@@ -75,7 +76,7 @@ func NewWriter(cfg Config) (*Writer, error) {
 	if _, err := ParseURL("status_url", cfg.StatusURL); err != nil {
 		return nil, err
 	}
-	w.action = append(text.AppendXML([]byte(` action="`), cfg.StatusURL), "?"+orderIDField+"="...)
+	w.action = append(text.AppendXML([]byte(` action="`), cfg.StatusURL), "?"+callback.OrderID+"="...)
 	return w, nil
 }
 

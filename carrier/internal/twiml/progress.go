@@ -5,11 +5,11 @@ import (
 	"strconv"
 	"time"
 
+	"github.com/callmask/callmask/carrier/internal/callback"
 	"github.com/callmask/callmask/carrier/internal/form"
+	"github.com/callmask/callmask/carrier/internal/text"
 	"github.com/callmask/callmask/vn"
 )
-
-const orderIDField = "order_id"
 
 // Progress reads a callback about a call; uri is the request's path and query. known is
 // false when it tells nothing that a vn.Progress can hold. There are three of them:
@@ -96,14 +96,7 @@ func orderID(uri []byte) ([]byte, error) {
 	if !f.Parse(query) {
 		return nil, &vn.FieldError{Field: "query", Problem: "is not well formed"}
 	}
-	p, err := f.Text(orderIDField)
-	if err != nil || len(p.Value) == 0 {
-		return nil, err
-	}
-	if err := vn.CheckOrderID(string(p.Value)); err != nil {
-		return nil, err
-	}
-	return p.Keep(), nil
+	return callback.Order(&f)
 }
 
 // seconds reads whole seconds; a field that is missing or empty is 0.
@@ -119,26 +112,13 @@ func seconds(f *form.Form, field string) (time.Duration, error) {
 	return time.Duration(n) * time.Second, nil
 }
 
-// cause reads why a leg ended: a SIP code or a word of letters, "_" and "-". Anything
-// else could hold a number of somebody and is left out.
+// cause reads why a leg ended.
 func cause(f *form.Form, field string) ([]byte, error) {
 	p, err := f.Text(field)
-	if err != nil || len(p.Value) > 64 {
+	if err != nil {
 		return nil, err
 	}
-	digits := 0
-	for _, c := range p.Value {
-		switch {
-		case c >= '0' && c <= '9':
-			digits++
-		case (c < 'a' || c > 'z') && (c < 'A' || c > 'Z') && c != '_' && c != '-':
-			return nil, nil
-		}
-	}
-	if digits > 0 && (digits != 3 || len(p.Value) != 3) {
-		return nil, nil
-	}
-	return p.Keep(), nil
+	return text.Cause(p.Value), nil
 }
 
 // timestamp reads when it happened: RFC 2822 from Twilio, RFC 3339 from Telnyx. A time

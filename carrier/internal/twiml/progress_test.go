@@ -99,9 +99,8 @@ func TestDurationIsThatOfTheLegThatWasAnswered(t *testing.T) {
 func TestACauseNeverHoldsANumber(t *testing.T) {
 	t.Parallel()
 	for value, want := range map[string]string{
-		"normal_clearing": "normal_clearing", "USER-BUSY": "USER-BUSY", "486": "486", "": "", strings.Repeat("x", 64): strings.Repeat("x", 64),
-		"48": "", "4860": "", "12025550100": "", "+12025550100": "", "busy486": "", "486x": "", "sip:+12025550100@host": "", "no answer": "",
-		"a\n": "", "é": "", "\xff": "", `"><x>`: "", strings.Repeat("x", 65): "",
+		"normal_clearing": "normal_clearing", "486": "486", "no answer": "no answer", "": "", "12025550100": "", "+1 202 555 01 00": "",
+		"sip:+12025550100@host": "", "a\n": "", "é": "", "\xff": "", strings.Repeat("x", 65): "",
 	} {
 		p, known, err := progress(t, "", "CallSid=CA1", "CallStatus=failed", "HangupCause="+url.QueryEscape(value))
 		require.NoError(t, err)
