@@ -135,6 +135,14 @@ func TestAnySignatureOfAnyListMayMatch(t *testing.T) {
 	}
 }
 
+func TestANonceIsNeeded(t *testing.T) {
+	t.Parallel()
+	ctx := request("POST", voiceURI, fields().Encode())
+	ctx.Request.Header.Del(nonceHeader)
+	ctx.Request.Header.Set(signatureHeader, sign(token, "POST", public+voiceURI, "", fields()))
+	require.False(t, signedBy(t, &ctx.Request, public, token))
+}
+
 func TestThePortIsPartOfTheAddressAsItIsWritten(t *testing.T) {
 	t.Parallel()
 	for _, c := range []struct {
@@ -174,6 +182,10 @@ func TestBytesThatAreNotSignedMakeARequestForbidden(t *testing.T) {
 	require.True(t, signedBy(t, &ctx.Request, public, token))
 	ctx.Request.SetBodyString("To=12025550199")
 	require.False(t, signedBy(t, &ctx.Request, public, token), "a body on a GET")
+	turned := post(voiceURI+"?From=12025550199", url.Values{"To": {"12025550101"}})
+	require.True(t, signedBy(t, &turned.Request, public, token))
+	turned.Request.Header.SetMethod("GET")
+	require.False(t, signedBy(t, &turned.Request, public, token), "a POST sent on as a GET, which has its fields in the query")
 
 	for _, contentType := range []string{"text/plain", "multipart/form-data; boundary=x", "", "application/json"} {
 		ctx := post(voiceURI, fields())
