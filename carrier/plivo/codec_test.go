@@ -189,7 +189,7 @@ func TestAWrongFieldIsNamedAndItsValueIsNot(t *testing.T) {
 	}
 	for _, value := range []string{
 		"+", "120255", "1202555010112345", "02025550101", "1 202 555 0101", " 12025550101", "12025550101 ",
-		"\u0661\u0662\u0660\u0662\u0665\u0665\u0665\u0660\u0661\u0660", "++12025550101", "+ 12025550101", "1202555010x", "sip", "=12025550101",
+		"\u0661\u0662\u0660\u0662\u0665\u0665\u0665\u0660\u0661\u0660", "++12025550101", "+ 12025550101", "1202555010x", "sip",
 	} {
 		tests["To "+value] = wrong{"To", func(v url.Values) { v.Set("To", value) }}
 		tests["From "+value] = wrong{"From", func(v url.Values) { v.Set("From", value) }}

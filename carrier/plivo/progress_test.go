@@ -69,7 +69,7 @@ func TestDecodeProgressReadsEveryCallback(t *testing.T) {
 		"answered":                    {event("answer", "", ""), callee(vn.LegAnswered, "", 0)},
 		"connected":                   {event("connected", "", ""), callee(vn.LegAnswered, "", 0)},
 		"talked and gone":             {event("hangup", "NORMAL_CLEARING", "11"), callee(vn.LegCompleted, "NORMAL_CLEARING", 11)},
-		"gone, busy":                  {event("hangup", "USER_BUSY", "0"), callee(vn.LegBusy, "USER_BUSY", 0)},
+		"gone, busy":                  {event("hangup", "USER_BUSY", "3"), callee(vn.LegBusy, "USER_BUSY", 0)},
 		"gone, caller gave up":        {event("hangup", "ORIGINATOR_CANCEL", "0"), callee(vn.LegCancelled, "ORIGINATOR_CANCEL", 0)},
 		"gone, nobody knows why":      {event("hangup", "NORMAL_CLEARING", "0"), nil},
 		"a key is pressed":            {event("digits", "", ""), nil},

@@ -13,7 +13,6 @@ import (
 	"github.com/valyala/fasthttp"
 
 	"github.com/callmask/callmask/carrier/internal/form"
-	"github.com/callmask/callmask/vn"
 )
 
 // The headers of a signature: by the token of the account or subaccount that the
@@ -168,53 +167,19 @@ func (c *check) among(list []byte) bool {
 // fromField holds who calls or writes: all that a permission hangs on.
 const fromField = "From"
 
+// callers are Plivo's fields that end in "From" and hold a number: who calls, who
+// forwarded the call to us, and the VN that was shown. A new one must be added here.
+var callers = []string{fromField, "ForwardedFrom", "DialBLegFrom"}
+
 // unambiguous tells whether no other request with another caller has the same signed
-// text. The text does not show where keys and values end: of a signed
-// "ForwardedFrom=1…&From=2…", or "From=2…&Text=xFrom1…", who got hold of it could send on
-// another division, in which From is 1…. So every "From" with a number right behind it
-// must be one of the fields that hold a number; a message with such a text is refused.
-// So is a pair without an equals sign: Plivo sends none, and it too moves a boundary.
+// text, which does not show where keys and values end: see form.Stray. A message whose
+// text has "From" and a number right behind it is therefore refused, and so is a pair
+// without an equals sign: Plivo sends none, and it moves a boundary too.
 func (c *check) unambiguous() bool {
-	fields := 0
 	for _, pairs := range [...][]form.Param{c.query.Params, c.body.Params} {
-		for i := range pairs {
-			if pairs[i].Bare {
-				return false
-			}
-			if numbered(pairs[i].Key) && beginsNumber(pairs[i].Value) {
-				fields++
-			}
-		}
-	}
-	for rest := c.text[c.start:]; ; {
-		at := bytes.Index(rest, []byte(fromField))
-		if at < 0 {
-			return fields == 0
-		}
-		rest = rest[at+len(fromField):]
-		if beginsNumber(bytes.TrimPrefix(rest, []byte{'='})) {
-			fields--
-		}
-	}
-}
-
-// numbered tells whether key is one of Plivo's fields that end in "From" and hold a
-// number: the caller, who forwarded the call to us, and the VN that was shown. A new
-// one of that kind must be added here.
-func numbered(key []byte) bool {
-	return string(key) == fromField || string(key) == "ForwardedFrom" || string(key) == "DialBLegFrom"
-}
-
-// beginsNumber tells whether s begins as a number does that Decode would take.
-func beginsNumber(s []byte) bool {
-	s = bytes.TrimPrefix(s, []byte{'+'})
-	if len(s) < vn.MinDigits {
-		return false
-	}
-	for _, b := range s[:vn.MinDigits] {
-		if b < '0' || b > '9' {
+		if slices.ContainsFunc(pairs, func(p form.Param) bool { return p.Bare }) {
 			return false
 		}
 	}
-	return true
+	return !form.Stray(c.text[c.start:], fromField, callers, c.query.Params, c.body.Params)
 }

@@ -116,10 +116,15 @@ func (c *check) matches(mac hash.Hash, signature []byte) bool {
 	return subtle.ConstantTimeCompare(c.signed[:], signature) == 1
 }
 
+// callers are Twilio's fields that end in "From" and hold a number: who calls, and who
+// forwarded the call to us. A new one must be added here.
+var callers = []string{"From", "ForwardedFrom"}
+
 // joinParams fills params with the signed form of the pairs: sorted by key, the
-// distinct values of a repeated key sorted too. It reports false for a pair without
-// an equals sign: Twilio sends none, and as the signed form does not show where a key
-// ends, a signed "To=x" could otherwise be sent on as a lone key "Tox".
+// distinct values of a repeated key sorted too. It reports false for what could be sent
+// on as another request, because the signed form does not show where a key ends: a
+// pair without an equals sign, of which Twilio sends none (a signed "To=x" as a lone key
+// "Tox"), and a caller's number where it is not expected (see form.Stray).
 func (c *check) joinParams() bool {
 	for i := range c.form.Params {
 		if c.form.Params[i].Bare {
@@ -133,13 +138,13 @@ func (c *check) joinParams() bool {
 		}
 		return bytes.Compare(a.Value, b.Value)
 	})
-	for i, p := range c.order {
-		if i > 0 && bytes.Equal(p.Key, c.order[i-1].Key) && bytes.Equal(p.Value, c.order[i-1].Value) {
-			continue
-		}
+	c.order = slices.CompactFunc(c.order, func(a, b form.Param) bool {
+		return bytes.Equal(a.Key, b.Key) && bytes.Equal(a.Value, b.Value)
+	})
+	for _, p := range c.order {
 		c.params = append(append(c.params, p.Key...), p.Value...)
 	}
-	return true
+	return !form.Stray(c.params, "From", callers, c.order)
 }
 
 // bodyMatches tells whether the query's bodySHA256 is the hash of the body.

@@ -180,6 +180,31 @@ func TestBytesThatAreNotSignedMakeARequestForbidden(t *testing.T) {
 	}
 }
 
+// TestNobodyElsesCallerCanBeReadFromASignedRequest divides signed fields anew: the
+// signed form is the same.
+func TestNobodyElsesCallerCanBeReadFromASignedRequest(t *testing.T) {
+	t.Parallel()
+	c := codec(t, Config{})
+	for name, test := range map[string]struct{ signed, sent url.Values }{
+		"a call that was forwarded": {
+			url.Values{"CallSid": {"CA0"}, "ForwardedFrom": {"+12025550199"}, "From": {"+12025550100"}, "To": {"+12025550101"}},
+			url.Values{"CallSid": {"CA0"}, "Forwarded": {""}, "From": {"+12025550199"}, "From+1": {"2025550100"}, "To": {"+12025550101"}},
+		},
+		"a name that the caller chose": {
+			url.Values{"CallSid": {"CA0"}, "CallerName": {"xFrom+12025550199G"}, "From": {"+12025550100"}, "To": {"+12025550101"}},
+			url.Values{"CallSid": {"CA0"}, "CallerName": {"x"}, "From": {"+12025550199"}, "GFrom": {"+12025550100"}, "To": {"+12025550101"}},
+		},
+	} {
+		signature := sign(token, public+"/x", test.signed)
+		require.Equal(t, signature, sign(token, public+"/x", test.sent), "%s: the attack is one", name)
+		ctx := post(t, "/x", test.sent)
+		require.ErrorIs(t, c.Decode(ctx, nil, new(vn.Call)), vn.ErrForbidden, name)
+	}
+	forwarded := fields()
+	forwarded.Set("ForwardedFrom", "+12025550199")
+	require.True(t, decoded(t, c, post(t, "/x", forwarded)).Calling == 12025550100)
+}
+
 // change calls f with every request that differs from a signed one by one byte
 // replaced, inserted or left out.
 func change(original []byte, f func(changed []byte, how string)) {

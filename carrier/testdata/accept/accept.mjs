@@ -2,16 +2,18 @@
 // carriers' own packages; README.md beside it says how to run it.
 import assert from 'node:assert/strict';
 import { existsSync, readdirSync, readFileSync } from 'node:fs';
+import { pathToFileURL } from 'node:url';
 import { answers } from './answers.mjs';
 import { signatures } from './signatures.mjs';
 
-const carriers = process.argv[2] ? new URL(`file://${process.argv[2]}/`) : new URL('../../', import.meta.url);
+// carriers is the folder carrier of this repository, or of the one that is named.
+const carriers = process.argv[2] ? pathToFileURL(`${process.argv[2]}/`) : new URL('../../', import.meta.url);
 const read = (path) => readFileSync(new URL(path, carriers), 'utf8');
 
 let failed = 0;
-const check = (name, test) => {
+const check = async (name, test) => {
   try {
-    test();
+    await test();
     console.log(`ok    ${name}`);
   } catch (error) {
     failed++;
@@ -19,13 +21,13 @@ const check = (name, test) => {
   }
 };
 
-for (const [path, accept] of Object.entries(answers)) check(path, () => accept(read(path)));
+for (const [path, accept] of Object.entries(answers)) await check(path, () => accept(read(path)));
 
 for (const [carrier, { vectors, accepts, spoil }] of Object.entries(signatures)) {
   for (const [i, vector] of vectors(JSON.parse(read(`${carrier}/testdata/signatures.json`))).entries()) {
-    check(`${carrier} signature ${i + 1}: ${vector.name ?? 'vector'}`, () => {
-      assert.ok(accepts(vector), 'the package does not accept it');
-      assert.ok(!accepts(spoil(vector)), 'the package accepts it with another signature too');
+    await check(`${carrier} signature ${i + 1}: ${vector.name ?? 'webhook'}`, async () => {
+      assert.ok(await accepts(vector), 'the package does not accept it');
+      assert.ok(!await accepts(spoil(vector)), 'the package accepts it with another signature too');
     });
   }
 }
@@ -35,7 +37,7 @@ for (const carrier of ['twilio', 'telnyx', 'plivo', 'vonage', 'jambonz']) {
   const folder = new URL(`${carrier}/testdata/`, carriers);
   for (const file of existsSync(folder) ? readdirSync(folder) : []) {
     if (!/^(?!signatures).*\.(xml|json)$/.test(file)) continue;
-    check(`${carrier}/testdata/${file} is among the answers`, () => assert.ok(`${carrier}/testdata/${file}` in answers));
+    await check(`${carrier}/testdata/${file} is among the answers`, () => assert.ok(`${carrier}/testdata/${file}` in answers));
   }
 }
 
