@@ -65,12 +65,12 @@ func (c *demoCmd) Run(p *Process) error {
 }
 
 // inside starts a whole callmask in dir, plays the story and ends it again.
-func (c *demoCmd) inside(ctx context.Context, p *Process, dir string, log zerolog.Logger) error {
+func (c *demoCmd) inside(ctx context.Context, p *Process, dir string, log zerolog.Logger) (err error) {
 	sellers, err := openMarket(ctx)
 	if err != nil {
 		return err
 	}
-	defer sellers.close()
+	defer func() { err = errors.Join(err, sellers.close()) }()
 	file := filepath.Join(dir, "demo.yaml")
 	if err := os.WriteFile(file, demoSettings, 0o600); err != nil {
 		return err

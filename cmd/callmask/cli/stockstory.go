@@ -3,6 +3,7 @@ package cli
 import (
 	"bufio"
 	"context"
+	"errors"
 	"fmt"
 	"net/http"
 	"strings"
@@ -44,10 +45,9 @@ func openMarket(ctx context.Context) (*market, error) {
 	return m, nil
 }
 
-func (m *market) close() {
+func (m *market) close() error {
 	m.stop()
-	<-m.done
-	<-m.done
+	return errors.Join(<-m.done, <-m.done)
 }
 
 // variable stands in for the environment of the demo's settings.
