@@ -5,6 +5,7 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
+	"strconv"
 	"time"
 )
 
@@ -42,9 +43,10 @@ type note struct {
 
 // Status publishes calls.status as Decided publishes calls.decided: without waiting,
 // dropped and counted when too much waits. The message id is a hash of carrier, call
-// id, leg and status.
+// id, leg, status and duration: of two callbacks about one end only one may know how
+// long it lasted.
 func (b *Bus) Status(s *CallStatus) {
-	b.note(SubjectStatus, hashID("status:", s.Carrier, s.CallID, s.Leg, s.Status), s)
+	b.note(SubjectStatus, hashID("status:", s.Carrier, s.CallID, s.Leg, s.Status, strconv.Itoa(s.DurationS)), s)
 }
 
 // Message publishes calls.message like Status. A message without an id is never taken

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/nats-io/nats.go/jetstream"
@@ -89,12 +90,22 @@ func (r *CallRecord) status(s *CallStatus) {
 	}
 }
 
+// finals are the final statuses, the more telling later: a carrier may tell one leg's
+// end in two callbacks and two words, such as no_answer for a caller who gave up.
+var finals = []string{
+	"", vn.LegFailed.String(), vn.LegNoAnswer.String(), vn.LegCancelled.String(), vn.LegBusy.String(), vn.LegCompleted.String(),
+}
+
 func (r *CallRecord) end(s *CallStatus) {
+	r.DurationS = max(r.DurationS, s.DurationS)
+	held, told := slices.Index(finals, r.Outcome), slices.Index(finals, s.Status)
+	if told < held || told == held && !s.At.Before(r.EndedAt) {
+		return
+	}
 	r.Outcome, r.EndedAt = s.Status, s.At
-	if s.Cause != "" {
+	if s.Cause != "" || told > held {
 		r.Cause = s.Cause
 	}
-	r.DurationS = max(r.DurationS, s.DurationS)
 }
 
 // Calls makes the records of all calls whose events were stored from since on, in the

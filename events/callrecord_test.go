@@ -35,6 +35,8 @@ func TestARecordIsTheSameInWhateverOrderItsEventsCome(t *testing.T) {
 		{events.SubjectStatus, status(vn.CalleeLeg, vn.LegRinging, 2*time.Second, 0)},
 		{events.SubjectStatus, status(vn.CalleeLeg, vn.LegAnswered, 5*time.Second, 0)},
 		{events.SubjectStatus, status(vn.CalleeLeg, vn.LegCompleted, 65*time.Second, 60)},
+		{events.SubjectStatus, status(vn.CalleeLeg, vn.LegCompleted, 67*time.Second, 0)}, // told twice, once without the duration
+		{events.SubjectStatus, status(vn.CalleeLeg, vn.LegNoAnswer, 64*time.Second, 0)},  // and in another word
 		{events.SubjectStatus, status(vn.CallerLeg, vn.LegCompleted, 66*time.Second, 65)},
 	}
 	want := events.CallRecord{
