@@ -73,13 +73,13 @@ func (s *seller) leadTime() forecast.LeadTime {
 }
 
 // refused tells whether a failed purchase says for certain that nothing was bought:
-// the number is gone, or the carrier answered no. Everything else (no answer, half
-// an answer, the carrier's own failure) leaves it open.
+// it was not sent, the number is gone, or the carrier answered no. Everything else (no
+// answer, half an answer, the carrier's own failure) leaves it open.
 func refused(err error) bool {
 	if errors.Is(err, carrier.ErrUnknownOutcome) {
 		return false
 	}
-	if errors.Is(err, carrier.ErrNotAvailable) {
+	if errors.Is(err, carrier.ErrNotAvailable) || errors.Is(err, carrier.ErrNotSent) {
 		return true
 	}
 	api := (*carrier.APIError)(nil)

@@ -283,6 +283,7 @@ func TestOnlyAClearNoMeansNotBought(t *testing.T) {
 	t.Parallel()
 	for _, err := range []error{
 		carrier.ErrNotAvailable, &carrier.APIError{Status: http.StatusBadRequest}, &carrier.APIError{Status: http.StatusTooManyRequests},
+		fmt.Errorf("%w: %w", carrier.ErrNotSent, carrier.ErrCircuitOpen),
 	} {
 		require.True(t, refused(err), "%v", err)
 	}
