@@ -58,7 +58,7 @@ type BrakeError struct {
 
 func (e *BrakeError) Error() string {
 	return fmt.Sprintf("too_many_missing: the list of carrier %s lacks %d of the %d numbers bought there; nothing was changed. "+
-		"If the carrier really has them no more, run `callmask pool reconcile %s --force`", e.Carrier, e.Missing, e.Bought, e.Carrier)
+		"If the carrier really has them no more, run `callmask pool reconcile %s --force`, and again some minutes later", e.Carrier, e.Missing, e.Bought, e.Carrier)
 }
 
 // missingShare is the share of the numbers bought from a carrier (one in so many) that
