@@ -124,8 +124,12 @@ func TestRealComparisonPutsRightWhatDiffers(t *testing.T) {
 	require.Equal(t, 62, g.shop.Owned())
 
 	for _, f := range []sim.Fault{
-		{Op: sim.OpConfigure, Kind: sim.HangUp}, {Op: sim.OpList, Kind: sim.Garble}, {Op: sim.OpConfigure, Kind: sim.Fail}, {Op: sim.OpList, Kind: sim.Throttle},
-		{Op: sim.OpList, Kind: sim.Hang}, {Op: sim.OpConfigure, Kind: sim.Throttle},
+		{Op: sim.OpConfigure, Kind: sim.HangUp},
+		{Op: sim.OpList, Kind: sim.Garble},
+		{Op: sim.OpConfigure, Kind: sim.Fail},
+		{Op: sim.OpList, Kind: sim.Throttle},
+		{Op: sim.OpList, Kind: sim.Hang},
+		{Op: sim.OpConfigure, Kind: sim.Throttle},
 	} {
 		g.shop.Inject(f)
 	}
