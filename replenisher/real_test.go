@@ -166,7 +166,8 @@ func TestRealReplenishersBuyWhatOneWould(t *testing.T) {
 			g := newRig(t)
 			g.shop.SetLatency(200 * time.Millisecond) // the purchases take seconds
 			require.NoError(t, g.store.MarkReady(t.Context()))
-			cfg := Config{Pools: []Pool{jakarta}, Sweep: time.Hour, Grace: time.Second, Lease: time.Hour} // nothing but the lease wakes them
+			// Unless the first one gives it up, nobody else gets the lease within the test.
+			cfg := Config{Pools: []Pool{jakarta}, Sweep: 100 * time.Millisecond, Grace: time.Second, Lease: time.Hour}
 			stop := g.replenisher(t, cfg)
 			require.Eventually(t, func() bool {
 				l, _, err := g.bus.Lease(t.Context(), "jakarta")
