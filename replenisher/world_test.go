@@ -128,7 +128,7 @@ func (w *world) level(pool string) (free, total, between int) {
 	}
 	for _, s := range w.shops {
 		for n, b := range s.held {
-			if _, in := w.inventory[n]; !in && b.pool == pool {
+			if _, in := w.inventory[n]; !in && b.pool == pool && !w.retired[n] {
 				between++
 			}
 		}
