@@ -460,6 +460,9 @@ func (c numbers) Configure(ctx context.Context, b carrier.Bought, url string) er
 			return errBusy
 		}
 		s, ok := c.w.shops[c.name].held[b.Number]
+		if !ok && c.w.returned[b.Number] {
+			return &carrier.APIError{Status: http.StatusNotFound}
+		}
 		if !ok || s.Ref != b.Ref {
 			c.w.breaks("a number was configured that is not held")
 			return errLost
