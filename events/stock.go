@@ -94,8 +94,22 @@ func (b *Bus) MarkIntent(ctx context.Context, in PurchaseIntent, seq uint64) (ui
 	in.At, in.ClosedAt = in.At.UTC(), in.ClosedAt.UTC()
 	id := "mark:" + in.Outcome + ":" + in.Pool + ":" + in.VN + ":" + strconv.FormatUint(seq, 10)
 	next, err := b.store(ctx, subjectLedgerIntent+in.Pool+"."+in.VN, id, in, jetstream.WithExpectLastSequencePerSubject(seq))
-	if errors.Is(fenced(err), ErrFenced) {
+	if !errors.Is(fenced(err), ErrFenced) {
+		return next, err
+	}
+	// A repeat of what is stored already is refused as well.
+	number, _ := vn.ParseDigits(in.VN)
+	last, next, err := b.LastIntent(ctx, in.Pool, number)
+	if err != nil {
+		return 0, err
+	}
+	if !last.same(&in) {
 		return 0, ErrOvertaken
 	}
-	return next, err
+	return next, nil
+}
+
+// same tells whether two intents of one pool and number say the same.
+func (in *PurchaseIntent) same(other *PurchaseIntent) bool {
+	return in.At.Equal(other.At) && in.ClosedAt.Equal(other.ClosedAt) && in.Outcome == other.Outcome && in.Reason == other.Reason
 }

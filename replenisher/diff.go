@@ -31,20 +31,14 @@ type Row struct {
 // Action is what is done about a Row.
 type Action string
 
+// The actions.
 const (
-	// Adopt: paid for and in no pool; it comes into its pool.
-	Adopt Action = "adopt"
-	// Configure: its calls do not come to us; they will.
-	Configure Action = "configure"
-	// Remove: the carrier does not have it any more; it leaves its pool, a leased one
-	// when its order ends.
-	Remove Action = "remove"
-	// GiveBack: its release was cut short; it is finished.
-	GiveBack Action = "release"
-	// Wait: too early to tell; nothing is done now.
-	Wait Action = "wait"
-	// Report: somebody has to decide; nothing is done.
-	Report Action = "report"
+	Adopt     Action = "adopt"     // paid for and in no pool, or in one that does not say so: that is put right
+	Configure Action = "configure" // its calls do not come to us; they will
+	Remove    Action = "remove"    // the carrier has it no more; it leaves its pool, a leased one when its order ends
+	GiveBack  Action = "release"   // its release was cut short; it is finished
+	Wait      Action = "wait"      // too early to tell; nothing is done now
+	Report    Action = "report"    // somebody has to decide; nothing is done
 )
 
 // BrakeError says that a comparison found so much missing that its list is rather
@@ -58,7 +52,7 @@ type BrakeError struct {
 
 func (e *BrakeError) Error() string {
 	return fmt.Sprintf("too_many_missing: the list of carrier %s lacks %d of the %d numbers bought there; nothing was changed. "+
-		"If the carrier really has them no more, run `callmask pool reconcile %s --force`", e.Carrier, e.Missing, e.Bought, e.Carrier)
+		"If the carrier really has them no more, run `callmask pool reconcile %s --force`, and again some minutes later", e.Carrier, e.Missing, e.Bought, e.Carrier)
 }
 
 // missingShare is the share of the numbers bought from a carrier (one in so many) that

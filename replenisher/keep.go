@@ -61,9 +61,8 @@ func (k *keeper) end(carrier string) {
 	delete(k.running, carrier)
 }
 
-// missed notes which numbers a list lacks and returns since when each is missing. What
-// was missing before and is not now is forgotten. With dry nothing is noted.
-func (k *keeper) missed(carrier string, numbers []scripts.Inventory, now time.Time, dry bool) map[vn.Number]time.Time {
+// missed returns since when each of the numbers is missing, now included.
+func (k *keeper) missed(carrier string, numbers []scripts.Inventory, now time.Time) map[vn.Number]time.Time {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	since := make(map[vn.Number]time.Time, len(numbers))
@@ -74,10 +73,15 @@ func (k *keeper) missed(carrier string, numbers []scripts.Inventory, now time.Ti
 		}
 		since[n.VN] = before
 	}
-	if !dry {
-		k.missing[carrier] = since
-	}
 	return since
+}
+
+// remember notes what missed returned, of a list that is believed. What was missing
+// before and is not now is forgotten.
+func (k *keeper) remember(carrier string, since map[vn.Number]time.Time) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	k.missing[carrier] = since
 }
 
 // show sets the metrics of a comparison.

@@ -188,8 +188,9 @@ func (r *Replenisher) adopt(s *seller, row Row, held carrier.Bought, by events.P
 		if err != nil {
 			return "", &fault{step: "intent", ours: true, err: err}
 		}
-		if seq > 0 && in.ClosedAt.IsZero() {
-			return "", fmt.Errorf("%w: its purchase is being settled", errThisOne)
+		if seq > 0 && (in.ClosedAt.IsZero() || in.Outcome == events.OutcomeReleasing) ||
+			by.Pool == row.Pool && (!in.At.Equal(by.At) || in.Outcome != by.Outcome) {
+			return "", fmt.Errorf("%w now: somebody else does something with it", errThisOne)
 		}
 		if s.WebhookURL == "" || held.WebhookURL != s.WebhookURL {
 			if err := r.configure(ctx, s, held); err != nil {

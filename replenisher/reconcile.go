@@ -44,7 +44,8 @@ type reading struct {
 	listed    map[vn.Number]carrier.Bought
 	intents   map[vn.Number][]noted // of this carrier, oldest first
 
-	bought, missing int // numbers that should be in the list, and those of them that are not
+	bought  int                     // numbers that should be in the list
+	missing map[vn.Number]time.Time // those of them that are not, and since when
 }
 
 // noted is an intent and its sequence; the zero one stands for none.
@@ -128,16 +129,17 @@ func (r *Replenisher) reconcile(ctx context.Context, s *seller, opt ReconcileOpt
 	if err := r.braked(&diff, seen, opt); err != nil || opt.DryRun {
 		return diff, err
 	}
+	r.keeper.remember(s.name, seen.missing)
 	r.carryOut(ctx, s, steps, &diff, opt.Progress)
 	return diff, nil
 }
 
 // braked applies the brake. In a dry run it only says that it would be applied.
 func (r *Replenisher) braked(diff *Diff, seen *reading, opt ReconcileOptions) error {
-	if opt.Force || !brake(seen.missing, seen.bought, len(seen.listed)) {
+	if opt.Force || !brake(len(seen.missing), seen.bought, len(seen.listed)) {
 		return nil
 	}
-	err := &BrakeError{Carrier: diff.Carrier, Missing: seen.missing, Bought: seen.bought}
+	err := &BrakeError{Carrier: diff.Carrier, Missing: len(seen.missing), Bought: seen.bought}
 	diff.Brake = err.Error()
 	if opt.DryRun {
 		return nil
@@ -177,8 +179,7 @@ func (r *Replenisher) read(ctx context.Context, s *seller) (*reading, error) {
 	return seen, nil
 }
 
-// compare finds out what is to be done. It changes nothing but what is remembered of
-// the numbers that the list lacks, and that not in a dry run.
+// compare finds out what is to be done. It changes nothing.
 func (r *Replenisher) compare(ctx context.Context, s *seller, seen *reading, opt ReconcileOptions, diff *Diff) ([]step, error) {
 	var steps []step
 	releasing := make(map[vn.Number]bool)
@@ -214,7 +215,7 @@ func (r *Replenisher) compare(ctx context.Context, s *seller, seen *reading, opt
 			steps = append(steps, st)
 		}
 	}
-	return append(steps, r.ghosts(s, seen, opt, diff)...), nil
+	return append(steps, r.ghosts(s, seen, diff)...), nil
 }
 
 // finishRelease goes on with a release, also of a number that the list lacks: then only
@@ -267,13 +268,13 @@ func (r *Replenisher) both(s *seller, inv scripts.Inventory, held carrier.Bought
 }
 
 // ghosts judges the numbers that the list lacks.
-func (r *Replenisher) ghosts(s *seller, seen *reading, opt ReconcileOptions, diff *Diff) []step {
+func (r *Replenisher) ghosts(s *seller, seen *reading, diff *Diff) []step {
 	missing := seen.gone(diff)
-	since := r.keeper.missed(s.name, missing, seen.at, opt.DryRun)
+	seen.missing = r.keeper.missed(s.name, missing, seen.at)
 	steps := make([]step, len(missing))
 	for i, inv := range missing {
 		row := Row{VN: inv.VN.E164(), Pool: inv.Pool, Action: Remove, Detail: "the carrier does not have it any more"}
-		if seen.at.Sub(since[inv.VN]) < r.cfg.GhostAfter {
+		if seen.at.Sub(seen.missing[inv.VN]) < r.cfg.GhostAfter {
 			row.Action = Wait
 			row.Detail = "not in the carrier's list; removed if a list after " + r.cfg.GhostAfter.String() + " is without it too"
 			steps[i].row = row
@@ -314,7 +315,6 @@ func (seen *reading) gone(diff *Diff) []scripts.Inventory {
 			}
 		}
 	}
-	seen.missing = len(missing)
 	return missing
 }
 

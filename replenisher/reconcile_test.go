@@ -247,11 +247,15 @@ func TestTheBrakeStopsWhatLooksLikeAWrongList(t *testing.T) {
 	require.Error(t, err)
 	for _, s := range w.shops["first"].held {
 		require.Empty(t, s.WebhookURL)
+		s.WebhookURL = webhook
 	}
 	d := compare(t, r, ReconcileOptions{DryRun: true})
 	require.Contains(t, d.Brake, "lacks 4 of the 30")
+	compare(t, r, ReconcileOptions{Force: true}) // the first list that is believed
+	require.Len(t, w.inventory, 30)
+	w.advance(time.Hour)
 	d = compare(t, r, ReconcileOptions{Force: true})
-	require.Len(t, d.Rows, 30)
+	require.Len(t, d.Rows, 4)
 	require.Len(t, w.inventory, 26)
 	require.Len(t, w.announced, 4)
 	require.InDelta(t, 0, testutil.ToFloat64(r.keeper.braked.WithLabelValues("first")), 0)

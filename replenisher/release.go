@@ -13,13 +13,11 @@ import (
 // Giving is how far a number has come on its way back to its carrier.
 type Giving string
 
+// The ways.
 const (
-	// Released: the carrier has taken it back, or has accepted to.
-	Released Giving = "released"
-	// Draining: an order holds it; it goes back once that has ended.
-	Draining Giving = "draining"
-	// Kept: it stays, because it is in use or in another pool by now.
-	Kept Giving = "kept"
+	Released Giving = "released" // the carrier has taken it back, or has accepted to
+	Draining Giving = "draining" // an order holds it; it goes back once that has ended
+	Kept     Giving = "kept"     // it stays, because it is in use or in another pool by now
 )
 
 var (

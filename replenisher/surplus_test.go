@@ -1,6 +1,7 @@
 package replenisher
 
 import (
+	"maps"
 	"testing"
 	"time"
 
@@ -214,4 +215,29 @@ func TestSpareIsWhatWasFreeAllTheTime(t *testing.T) {
 			require.True(rt, covered, "it was not watched for an hour")
 		}
 	})
+}
+
+// Between choosing a free number and taking it out, an order takes it.
+func TestANumberThatAnOrderTakesMeanwhileStays(t *testing.T) {
+	t.Parallel()
+	w, p, r := tooMany(t, roomy(), 8, "first")
+	w.lasts(t, r, 23*time.Hour)
+	before := maps.Clone(w.inventory)
+	p.next = func(step string) fate {
+		if step == "retire" {
+			w.mu.Lock()
+			defer w.mu.Unlock()
+			for n := range w.inventory {
+				w.leased[n] = true
+			}
+		}
+		return fine
+	}
+	w.lasts(t, r, 2*time.Hour)
+	for n := range before {
+		require.Contains(t, w.inventory, n)
+	}
+	require.Empty(t, w.draining, "nor does it leave later")
+	require.Empty(t, w.returned)
+	w.addsUp(t)
 }

@@ -128,7 +128,7 @@ func (w *world) level(pool string) (free, total, between int) {
 	}
 	for _, s := range w.shops {
 		for n, b := range s.held {
-			if _, in := w.inventory[n]; !in && b.pool == pool {
+			if _, in := w.inventory[n]; !in && b.pool == pool && !w.retired[n] {
 				between++
 			}
 		}
@@ -460,6 +460,9 @@ func (c numbers) Configure(ctx context.Context, b carrier.Bought, url string) er
 			return errBusy
 		}
 		s, ok := c.w.shops[c.name].held[b.Number]
+		if !ok && c.w.returned[b.Number] {
+			return &carrier.APIError{Status: http.StatusNotFound}
+		}
 		if !ok || s.Ref != b.Ref {
 			c.w.breaks("a number was configured that is not held")
 			return errLost

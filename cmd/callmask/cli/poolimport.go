@@ -44,12 +44,15 @@ const batch = 5000
 type entry struct {
 	where           string // "line 17": what to call it by
 	number, carrier string
+	at              int // its place among all
 }
 
 // refusedEntry is an entry that was not imported.
 type refusedEntry struct {
 	Where  string `json:"where"`
 	Detail string `json:"detail"`
+
+	at int
 }
 
 // imported is what an import did.
@@ -60,7 +63,7 @@ type imported struct {
 }
 
 func (i *imported) refuse(e entry, detail string) {
-	i.Refused = append(i.Refused, refusedEntry{e.where, detail})
+	i.Refused = append(i.Refused, refusedEntry{e.where, detail, e.at})
 }
 
 // Run imports the numbers in batches.
@@ -110,6 +113,7 @@ func nextBatch(entries []entry) []entry {
 }
 
 func (i *imported) print(p *Process, asJSON bool, given int) error {
+	slices.SortFunc(i.Refused, func(a, b refusedEntry) int { return a.at - b.at })
 	if asJSON {
 		if err := printJSON(p.Stdout, i); err != nil {
 			return err
@@ -226,7 +230,8 @@ func (c *poolImportCmd) read(p *Process, all *imported) ([]entry, error) {
 		entries = append(entries, more...)
 	}
 	good := entries[:0]
-	for _, e := range entries {
+	for i, e := range entries {
+		e.at = i
 		if e.carrier == "" {
 			e.carrier = c.Carrier
 		}

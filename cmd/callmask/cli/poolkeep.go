@@ -87,7 +87,7 @@ What a row's action means:
   report     somebody has to decide; nothing is done
 
 Numbers that are not ours are left alone and counted. Where a list lacks more than a tenth
-of our numbers nothing is changed: see --force. The replenisher does the same by itself
+of our numbers nothing is changed: --force does, the second time. The replenisher does the same by itself
 every hour. CALLMASK_ADMIN_ADDR is that of a process with the replenisher.
 Exit code 1: nothing was changed because too much is missing, or a row failed.`
 }
