@@ -297,7 +297,7 @@ func (r *Replenisher) purchase(ctx context.Context, l *lease, s *seller, in even
 		// Nothing is certain then, but our number's place in the carrier's list.
 		return pending, &fault{step: "buy", err: errors.New("the carrier's answer names another number")}
 	case err == nil:
-	case refused(err):
+	case carrier.NothingBought(err):
 		if closing := r.closeIntent(ctx, l, in, events.OutcomeNotBought); closing != nil {
 			return pending, &fault{step: "close", ours: true, err: closing}
 		}

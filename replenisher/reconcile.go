@@ -406,5 +406,5 @@ var errThisOne = errors.New("this number cannot be adopted")
 // the wrong credentials.
 func refusedOne(err error) bool {
 	api := (*carrier.APIError)(nil)
-	return refused(err) && errors.As(err, &api) && api.Status != 429 && api.Status != 401
+	return carrier.NothingBought(err) && errors.As(err, &api) && api.Status != 429 && api.Status != 401
 }

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 
+	"github.com/callmask/callmask/carrier"
 	"github.com/callmask/callmask/events"
 	"github.com/callmask/callmask/scripts"
 	"github.com/callmask/callmask/vn"
@@ -135,6 +136,9 @@ func (r *Replenisher) giveBack(ctx context.Context, s *seller, in events.Purchas
 	releasing, cancel := context.WithTimeout(ctx, r.cfg.CarrierCall)
 	err = s.Numbers.Release(releasing, in.Ref)
 	cancel()
+	if errors.Is(err, carrier.ErrPending) {
+		return Released, nil // accepted; the note stays, so that the next comparison sees it through
+	}
 	if err != nil {
 		return "", &fault{step: "release", err: err}
 	}

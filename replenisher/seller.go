@@ -2,7 +2,6 @@ package replenisher
 
 import (
 	"errors"
-	"net/http"
 	"sync"
 	"time"
 
@@ -70,19 +69,4 @@ func (s *seller) leadTime() forecast.LeadTime {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return s.lead
-}
-
-// refused tells whether a failed purchase says for certain that nothing was bought:
-// it was not sent, the number is gone, or the carrier answered no. Everything else (no
-// answer, half an answer, the carrier's own failure) leaves it open.
-func refused(err error) bool {
-	if errors.Is(err, carrier.ErrUnknownOutcome) {
-		return false
-	}
-	if errors.Is(err, carrier.ErrNotAvailable) || errors.Is(err, carrier.ErrNotSent) {
-		return true
-	}
-	api := (*carrier.APIError)(nil)
-	return errors.As(err, &api) && api.Status >= http.StatusBadRequest &&
-		api.Status < http.StatusInternalServerError && api.Status != http.StatusRequestTimeout
 }

@@ -2,9 +2,7 @@ package replenisher
 
 import (
 	"bytes"
-	"errors"
 	"fmt"
-	"net/http"
 	"testing"
 	"time"
 
@@ -277,22 +275,6 @@ func TestTheBackOffDoublesAndEnds(t *testing.T) {
 	s.succeeded()
 	require.True(t, s.open(now))
 	require.Equal(t, time.Second, s.failed(now, errLost))
-}
-
-func TestOnlyAClearNoMeansNotBought(t *testing.T) {
-	t.Parallel()
-	for _, err := range []error{
-		carrier.ErrNotAvailable, &carrier.APIError{Status: http.StatusBadRequest}, &carrier.APIError{Status: http.StatusTooManyRequests},
-		fmt.Errorf("%w: %w", carrier.ErrNotSent, carrier.ErrCircuitOpen),
-	} {
-		require.True(t, refused(err), "%v", err)
-	}
-	for _, err := range []error{
-		carrier.ErrUnknownOutcome, errLost, &carrier.APIError{Status: http.StatusBadGateway}, &carrier.APIError{Status: http.StatusRequestTimeout},
-		&carrier.APIError{}, errors.Join(carrier.ErrUnknownOutcome, &carrier.APIError{Status: http.StatusBadRequest}),
-	} {
-		require.False(t, refused(err), "%v", err)
-	}
 }
 
 func TestWrongSettingsAreRefusedByName(t *testing.T) {

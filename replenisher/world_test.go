@@ -371,7 +371,7 @@ type numbers struct {
 	name string
 }
 
-var errBusy = &carrier.APIError{Status: http.StatusTooManyRequests, RetryAfter: 20 * time.Second}
+var errBusy = &carrier.APIError{Status: http.StatusTooManyRequests, Code: "20429", RetryAfter: 20 * time.Second}
 
 func (c numbers) Search(ctx context.Context, _ string, n int) (offers []carrier.Offer, err error) {
 	err = c.do(ctx, "search", func(f fate) error {
@@ -461,7 +461,7 @@ func (c numbers) Configure(ctx context.Context, b carrier.Bought, url string) er
 		}
 		s, ok := c.w.shops[c.name].held[b.Number]
 		if !ok && c.w.returned[b.Number] {
-			return &carrier.APIError{Status: http.StatusNotFound}
+			return &carrier.APIError{Status: http.StatusNotFound, Code: "20404"}
 		}
 		if !ok || s.Ref != b.Ref {
 			c.w.breaks("a number was configured that is not held")
