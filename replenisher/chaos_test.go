@@ -173,20 +173,21 @@ func only(call func() error) func() (struct{}, error) {
 // depose takes the lease of a pool away from whoever has it, and gives somebody else the
 // time to take it and to buy.
 func (c *chaos) depose() {
+	ctx := context.Background() // the process whose call this is may just be ending
 	pool := []string{"london", "london", "leeds"}[c.draw(3)]
 	thief := events.Lease{Owner: fmt.Sprint("thief ", c.draw(1<<30))}
-	_, seq, err := c.bus.Lease(context.Background(), pool) //nolint:usetesting // between two calls of a process that may just be ending
+	_, seq, err := c.bus.Lease(ctx, pool)
 	if err != nil {
 		return
 	}
-	_, _ = c.bus.PutLease(context.Background(), pool, thief, seq) //nolint:usetesting // somebody may be quicker: no harm
+	_, _ = c.bus.PutLease(ctx, pool, thief, seq) // somebody may be quicker: no harm
 	for range 20 {
-		_ = rest(context.Background(), time.Duration(1+c.draw(3))*time.Millisecond)                     //nolint:usetesting // as above
-		if l, _, err := c.bus.Lease(context.Background(), pool); err != nil || l.Owner != thief.Owner { //nolint:usetesting // as above
+		_ = rest(ctx, time.Duration(1+c.draw(3))*time.Millisecond)
+		if l, _, err := c.bus.Lease(ctx, pool); err != nil || l.Owner != thief.Owner {
 			break
 		}
 	}
-	_ = rest(context.Background(), time.Duration(c.draw(20))*time.Millisecond) //nolint:usetesting // as above
+	_ = rest(ctx, time.Duration(c.draw(20))*time.Millisecond)
 }
 
 // pause lets time pass in which leases end: 20 s at most in a round, as a purchase in

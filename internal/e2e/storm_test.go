@@ -7,6 +7,7 @@ import (
 	"maps"
 	"math/rand/v2"
 	"net/http"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -396,7 +397,10 @@ func (s *storm) requireLedger(t *testing.T) {
 		}
 	}
 	s.mu.Unlock()
-	readStream(t, s.p.NATS, "LEDGER", 0, func(_ string, data []byte) {
+	readStream(t, s.p.NATS, "LEDGER", 0, func(subject string, data []byte) {
+		if !strings.HasPrefix(subject, "ledger.vn.") {
+			return
+		}
 		var rec struct {
 			Kind    string `json:"kind"`
 			VN      string `json:"vn"`
