@@ -169,11 +169,9 @@ func (s *api) postRelease(w http.ResponseWriter, r *http.Request) {
 	s.answer(w, http.StatusAccepted, typeJSON, map[string]Giving{"state": how})
 }
 
-// allow lets a request take longer than the server otherwise permits. When the time for
-// reading is over, net/http takes the client for gone, even if it has read everything.
+// allow lets a request take longer than the server otherwise permits.
 func (s *api) allow(w http.ResponseWriter, most time.Duration) {
-	control, by := http.NewResponseController(w), time.Now().Add(most)
-	err := errors.Join(control.SetReadDeadline(by), control.SetWriteDeadline(by))
+	err := http.NewResponseController(w).SetWriteDeadline(time.Now().Add(most))
 	if err != nil && !errors.Is(err, http.ErrNotSupported) {
 		s.log.Debug().Err(err).Msg("cannot extend the time of a request")
 	}
