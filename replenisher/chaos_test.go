@@ -43,6 +43,7 @@ type chaos struct {
 	time   time.Time
 	paused time.Duration // in this round
 	steps  atomic.Int64
+	stormy atomic.Bool // leases are taken away all the time
 	orders int
 }
 
@@ -52,7 +53,7 @@ func steps(t *testing.T) int64 {
 	t.Helper()
 	n, err := strconv.ParseInt(os.Getenv("CALLMASK_STEPS"), 10, 64)
 	if err != nil {
-		return 1500
+		return 600
 	}
 	return n
 }
@@ -132,52 +133,61 @@ func try[T any](v *victim, call func() (T, error)) (result T, err error) {
 	if v.dead.Load() {
 		return result, errDead
 	}
-	fate := v.c.draw(400)
-	if v.calm {
-		fate = 400
-	}
-	switch fate {
-	case 0, 1, 2, 3: // the process dies before the call
-		v.dead.Store(true)
-		return result, errDead
-	case 4, 5, 6:
-		return result, errLost
-	case 7, 8:
-		v.stop()
-	case 9, 10:
-		v.c.depose()
-	case 11, 12:
-		v.c.pause()
+	if !v.calm {
+		if err := v.meet(v.c.draw(1000)); err != nil {
+			return result, err
+		}
 	}
 	answer, err := call()
-	switch fate {
-	case 13, 14, 15, 16: // it dies after the call
-		v.dead.Store(true)
-		return result, errDead
-	case 17, 18, 19:
-		return result, errLost
-	case 20, 21:
-		v.stop()
-	case 22, 23:
-		v.c.depose()
-	case 24, 25:
-		v.c.pause()
+	if !v.calm {
+		if fault := v.meet(v.c.draw(1000)); fault != nil {
+			return result, fault
+		}
 	}
 	return answer, err
+}
+
+// meet is what happens between two steps of a process; an error when it does not live to
+// see the second one, or the answer of the first.
+func (v *victim) meet(fate int) error {
+	switch {
+	case fate < 8:
+		v.dead.Store(true)
+		return errDead
+	case fate < 16:
+		return errLost
+	case fate < 20:
+		v.stop()
+	case fate < 24:
+		v.c.pause()
+	case fate < 30, v.c.stormy.Load() && fate < 100:
+		v.c.depose()
+	}
+	return nil
 }
 
 func only(call func() error) func() (struct{}, error) {
 	return func() (struct{}, error) { return struct{}{}, call() }
 }
 
-// depose takes the lease of a pool away from whoever has it.
+// depose takes the lease of a pool away from whoever has it, and gives somebody else the
+// time to take it and to buy.
 func (c *chaos) depose() {
-	pool := []string{"london", "leeds"}[c.draw(2)]
-	_, seq, err := c.bus.Lease(context.Background(), pool) //nolint:usetesting // between two calls of a process that may just be ending
-	if err == nil {
-		thief := events.Lease{Owner: fmt.Sprint("thief ", c.draw(1<<30)), Until: c.now().Add(time.Second)}
-		_, _ = c.bus.PutLease(context.Background(), pool, thief, seq) //nolint:usetesting // somebody may be quicker: no harm
+	ctx := context.Background() // the process whose call this is may just be ending
+	pool := []string{"london", "london", "leeds"}[c.draw(3)]
+	thief := events.Lease{Owner: fmt.Sprint("thief ", c.draw(1<<30))}
+	_, seq, err := c.bus.Lease(ctx, pool)
+	if err != nil {
+		return
 	}
+	_, _ = c.bus.PutLease(ctx, pool, thief, seq) // somebody may be quicker: no harm
+	for range 20 {
+		_ = rest(ctx, time.Duration(1+c.draw(3))*time.Millisecond)
+		if l, _, err := c.bus.Lease(ctx, pool); err != nil || l.Owner != thief.Owner {
+			break
+		}
+	}
+	_ = rest(ctx, time.Duration(c.draw(20))*time.Millisecond)
 }
 
 // pause lets time pass in which leases end: 20 s at most in a round, as a purchase in
@@ -241,7 +251,13 @@ type victimNumbers struct {
 }
 
 func (n victimNumbers) Search(ctx context.Context, region string, most int) ([]carrier.Offer, error) {
-	return try(n.v, func() ([]carrier.Offer, error) { return n.Numbers.Search(ctx, region, most) })
+	return try(n.v, func() ([]carrier.Offer, error) {
+		offers, err := n.Numbers.Search(ctx, region, most+50)
+		n.v.c.mu.Lock() // as real ones do, it offers everybody something else: that two do not buy the same is our business
+		n.v.c.rng.Shuffle(len(offers), func(i, j int) { offers[i], offers[j] = offers[j], offers[i] })
+		n.v.c.mu.Unlock()
+		return offers[:min(most, len(offers))], err
+	})
 }
 
 func (n victimNumbers) Buy(ctx context.Context, number vn.Number, ref string) (carrier.Bought, error) {
@@ -323,9 +339,10 @@ func (c *chaos) level(t *testing.T, pool string) (free, total int) {
 	return free, total
 }
 
-// round lets every replenisher look at everything once, all at the same time.
+// round lets every replenisher look at everything a few times, all at the same time.
 func (c *chaos) round(t *testing.T, all []*victim) {
 	t.Helper()
+	c.stormy.Store(c.draw(3) == 0)
 	var group sync.WaitGroup
 	for i, v := range all {
 		if v == nil || v.dead.Load() {
@@ -338,13 +355,19 @@ func (c *chaos) round(t *testing.T, all []*victim) {
 		}
 		ctx, cancel := context.WithCancel(t.Context())
 		v.stop = cancel
+		looks := 1 + c.draw(4)
+		if c.stormy.Load() {
+			looks = 6
+		}
 		group.Go(func() {
 			defer cancel()
 			names := make([]string, len(v.r.cfg.Pools))
 			for i := range names {
 				names[i] = v.r.cfg.Pools[i].Name
 			}
-			v.r.lookAtAll(ctx, names)
+			for range looks {
+				v.r.lookAtAll(ctx, names)
+			}
 			if ctx.Err() != nil { // it was told to stop: it gives up what it has, and a new one starts
 				for _, name := range names {
 					_ = v.r.workers[name].lease.giveUp(t.Context())

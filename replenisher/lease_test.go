@@ -3,6 +3,7 @@ package replenisher
 import (
 	"context"
 	"errors"
+	"slices"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -146,6 +147,40 @@ func TestADeposedProcessBuysNothing(t *testing.T) {
 		w.settled(t)
 		free, _, _ := w.level("london")
 		require.Equal(t, 5, free, step)
+	}
+}
+
+// TestAProcessThatStoodStillBuysNothingTwice stops a process before each of its calls
+// in turn, lets another one take over and do all that is needed, and then lets the
+// first one go on: its clock tells it nothing, only the stream does.
+func TestAProcessThatStoodStillBuysNothingTwice(t *testing.T) {
+	t.Parallel()
+	for _, step := range []string{"stock", "intents", "search", "inventory", "intent", "buy", "configure", "own", "announce", "close"} {
+		for n := 1; n <= 6; n++ {
+			w, p := stocked(london)
+			slices.Reverse(w.shops["first"].forSale) // the other one is offered other numbers
+			r := p.start(t, 1)
+			_, other := w.others(t)
+			still := oneShot(step, n, lost) // any fate but fine: it tells when
+			p.next = func(s string) fate {
+				if still(s) == lost {
+					w.mu.Lock()
+					slices.Reverse(w.shops["first"].forSale)
+					w.lease("london", events.Lease{Owner: "thief"})
+					w.mu.Unlock()
+					look(t, other, "london")
+				}
+				return fine
+			}
+			_ = r.look(t.Context(), r.workers["london"])
+			require.LessOrEqual(t, len(w.inventory), 5, "%s %d", step, n)
+			for range 4 {
+				w.advance(time.Minute)
+				look(t, other, "london")
+			}
+			w.settled(t)
+			require.Len(t, w.inventory, 5, "%s %d", step, n)
+		}
 	}
 }
 
