@@ -171,8 +171,8 @@ func (s *api) postRelease(w http.ResponseWriter, r *http.Request) {
 
 // allow lets a request take longer than the server otherwise permits.
 func (s *api) allow(w http.ResponseWriter, most time.Duration) {
-	control := http.NewResponseController(w)
-	if err := control.SetWriteDeadline(time.Now().Add(most)); err != nil && !errors.Is(err, http.ErrNotSupported) {
+	err := http.NewResponseController(w).SetWriteDeadline(time.Now().Add(most))
+	if err != nil && !errors.Is(err, http.ErrNotSupported) {
 		s.log.Debug().Err(err).Msg("cannot extend the time of a request")
 	}
 }

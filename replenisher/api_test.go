@@ -130,6 +130,29 @@ func TestAComparisonTellsItsProgress(t *testing.T) {
 	require.Equal(t, "pool_unknown", p.Code)
 }
 
+func TestAComparisonMayTakeLongerThanOtherRequests(t *testing.T) {
+	t.Parallel()
+	_, p, r := filledLondon(t)
+	p.next = func(step string) fate {
+		if step == "list" {
+			<-time.After(500 * time.Millisecond)
+		}
+		return fine
+	}
+	srv := httptest.NewUnstartedServer(r.API(apiToken))
+	srv.Config.ReadTimeout, srv.Config.WriteTimeout = 100*time.Millisecond, 100*time.Millisecond
+	srv.Start()
+	defer srv.Close()
+	req, err := http.NewRequestWithContext(t.Context(), http.MethodPost, srv.URL+reconcileFirst, strings.NewReader(`{}`))
+	require.NoError(t, err)
+	req.Header.Set("Authorization", "Bearer "+apiToken)
+	res, err := srv.Client().Do(req)
+	require.NoError(t, err)
+	defer func() { require.NoError(t, res.Body.Close()) }()
+	require.Equal(t, http.StatusOK, res.StatusCode)
+	srv.Client().CloseIdleConnections()
+}
+
 func TestNobodyIsLetInWithoutTheToken(t *testing.T) {
 	t.Parallel()
 	w, _, r := filledLondon(t)

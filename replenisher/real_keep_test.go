@@ -225,8 +225,11 @@ func TestRealSurplusAndReleasesAddUp(t *testing.T) {
 	r := g.keeper(t, g.client, &later)
 	ctx := t.Context()
 	for _, f := range []sim.Fault{
-		{Op: sim.OpRelease, Kind: sim.HangUp, Times: 2}, {Op: sim.OpRelease, Kind: sim.Fail, Status: 403}, {Op: sim.OpRelease, Kind: sim.Throttle},
-		{Op: sim.OpRelease, Kind: sim.Hang}, {Op: sim.OpRelease, Kind: sim.Garble},
+		{Op: sim.OpRelease, Kind: sim.HangUp, Times: 2},
+		{Op: sim.OpRelease, Kind: sim.Fail, Status: 403},
+		{Op: sim.OpRelease, Kind: sim.Throttle},
+		{Op: sim.OpRelease, Kind: sim.Hang},
+		{Op: sim.OpRelease, Kind: sim.Garble},
 	} {
 		g.shop.Inject(f)
 	}

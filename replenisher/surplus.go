@@ -16,6 +16,10 @@ import (
 // keeps the pool from buying.
 const shedBatch = 20
 
+// shedLooks is how many free numbers are looked at for those: imported ones may be
+// among them.
+const shedLooks = 200
+
 // surplus remembers since when a pool has had more free VNs than it keeps, and the
 // fewest that it had since. What was free at the busiest moment nobody needed.
 type surplus struct {
@@ -99,14 +103,14 @@ func (r *Replenisher) leastPreferred(w *worker) []*seller {
 
 // shedAt gives up to n free numbers of one carrier back and returns how many.
 func (r *Replenisher) shedAt(ctx context.Context, w *worker, s *seller, n int) (gone int, err error) {
-	free, err := r.someFree(ctx, w, s, n)
+	free, err := r.someFree(ctx, w, s)
 	if err != nil {
 		return 0, err
 	}
 	longer, cancel := lingering(ctx, r.cfg.Grace)
 	defer cancel()
 	for _, number := range free {
-		if ctx.Err() != nil {
+		if gone == n || ctx.Err() != nil {
 			break
 		}
 		// The stock is read anew for each: orders go on meanwhile.
@@ -132,10 +136,10 @@ func (r *Replenisher) shedAt(ctx context.Context, w *worker, s *seller, n int) (
 	return gone, nil
 }
 
-func (r *Replenisher) someFree(ctx context.Context, w *worker, s *seller, n int) ([]vn.Number, error) {
+func (r *Replenisher) someFree(ctx context.Context, w *worker, s *seller) ([]vn.Number, error) {
 	ctx, cancel := context.WithTimeout(ctx, r.cfg.Timeout)
 	defer cancel()
-	free, err := r.store.SomeFree(ctx, w.pool.Name, s.name, n)
+	free, err := r.store.SomeFree(ctx, w.pool.Name, s.name, shedLooks)
 	if err != nil {
 		return nil, fmt.Errorf("read the free numbers: %w", err)
 	}
