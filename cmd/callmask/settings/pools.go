@@ -109,7 +109,7 @@ func (f *file) money(at string, in *filePool, p *Pool) error {
 	case *in.Surplus == "never":
 		p.SurplusAfter = -1
 	default:
-		d, err := parseDuration(*in.Surplus, time.Minute, year)
+		d, err := parseDuration(*in.Surplus, time.Hour, year)
 		if err != nil {
 			return f.errorf(at+".surplus_after", "%w, or never", err)
 		}
