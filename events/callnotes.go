@@ -10,7 +10,7 @@ import (
 )
 
 // CallStatus is the payload of calls.status: what a carrier told about a call. Carriers
-// tell things twice and out of order: a repeat has the same message id, and FoldCall
+// tell things twice and out of order: a repeat has the same message id, and Bus.Calls
 // puts them together in any order. It holds no real number.
 type CallStatus struct {
 	Carrier   string    `json:"carrier"`
@@ -42,11 +42,11 @@ type note struct {
 }
 
 // Status publishes calls.status as Decided publishes calls.decided: without waiting,
-// dropped and counted when too much waits. The message id is a hash of carrier, call
-// id, leg, status and duration: of two callbacks about one end only one may know how
-// long it lasted.
+// dropped and counted when too much waits. The message id is a hash of everything but
+// the time: of two callbacks about one end only one may know how long it lasted, or why
+// it came.
 func (b *Bus) Status(s *CallStatus) {
-	b.note(SubjectStatus, hashID("status:", s.Carrier, s.CallID, s.Leg, s.Status, strconv.Itoa(s.DurationS)), s)
+	b.note(SubjectStatus, hashID("status:", s.Carrier, s.CallID, s.OrderID, s.Leg, s.Status, s.Cause, strconv.Itoa(s.DurationS)), s)
 }
 
 // Message publishes calls.message like Status. A message without an id is never taken

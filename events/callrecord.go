@@ -1,10 +1,9 @@
 package events
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
-	"errors"
-	"fmt"
 	"slices"
 	"time"
 
@@ -36,108 +35,114 @@ type CallRecord struct {
 	DurationS  int       `json:"duration_s,omitempty"` // how long the two could talk, seconds
 }
 
-// errNotACall means that an event is not one of a call.
-var errNotACall = errors.New("is not an event of a call")
-
-// Add puts one event of the call into its record. The order of events does not matter,
-// and neither does a repeat.
-func (r *CallRecord) Add(subject string, data []byte) error {
-	switch subject {
-	case SubjectDecided:
-		var d CallDecided
-		if err := json.Unmarshal(data, &d); err != nil {
-			return err
+// FoldCall makes the record of one call of all its events, in whatever order they are.
+//
+// What was decided first counts, but a decision to connect before all others: that is
+// what the carrier acted on. What the callee's leg was told about the order is a hint
+// only where no decision names one.
+func FoldCall(decided []CallDecided, told []CallStatus) CallRecord {
+	var r CallRecord
+	decided, told = slices.Clone(decided), slices.Clone(told)
+	connected := vn.Connected.String()
+	slices.SortFunc(decided, func(a, b CallDecided) int {
+		if (a.Reason == connected) != (b.Reason == connected) {
+			if a.Reason == connected {
+				return -1
+			}
+			return 1
 		}
-		r.decided(&d)
-	case SubjectStatus:
-		var s CallStatus
-		if err := json.Unmarshal(data, &s); err != nil {
-			return err
-		}
-		r.status(&s)
-	default:
-		return errNotACall
+		return cmp.Or(a.At.Compare(b.At), cmp.Compare(a.OrderID, b.OrderID), cmp.Compare(a.Reason, b.Reason))
+	})
+	slices.SortFunc(told, func(a, b CallStatus) int {
+		return cmp.Or(a.At.Compare(b.At), cmp.Compare(a.Status, b.Status), cmp.Compare(a.OrderID, b.OrderID),
+			cmp.Compare(b.Cause, a.Cause), cmp.Compare(b.DurationS, a.DurationS))
+	})
+	if len(decided) > 0 {
+		d := &decided[0]
+		r.Carrier, r.CallID, r.OrderID, r.VN, r.Reason, r.DecidedAt = d.Carrier, d.CallID, d.OrderID, d.VN, d.Reason, d.At
 	}
-	return nil
+	for i := range told {
+		r.add(&told[i])
+	}
+	if r.Connected && r.Outcome != "" {
+		r.Outcome = vn.LegCompleted.String() // whatever word another callback had for its end
+	}
+	return r
 }
 
-func (r *CallRecord) decided(d *CallDecided) {
-	r.Carrier, r.CallID = d.Carrier, d.CallID
-	// A carrier that asks again gets an answer again; the first one began the call, but
-	// one that connected it is what the carrier acted on.
-	if r.Reason != "" && (d.At.After(r.DecidedAt) && d.Reason != vn.Connected.String() || r.Reason == vn.Connected.String()) {
-		return
-	}
-	r.OrderID, r.VN, r.Reason, r.DecidedAt = d.OrderID, d.VN, d.Reason, d.At
-}
-
-func (r *CallRecord) status(s *CallStatus) {
+// add takes in a status; they come in the order of their times.
+func (r *CallRecord) add(s *CallStatus) {
 	r.Carrier, r.CallID = s.Carrier, s.CallID
-	if r.OrderID == "" {
-		r.OrderID = s.OrderID
-	}
+	r.OrderID = cmp.Or(r.OrderID, s.OrderID)
 	if s.Leg != vn.CalleeLeg.String() {
 		return
 	}
-	switch s.Status {
-	case vn.LegAnswered.String():
-		r.Connected, r.AnsweredAt = true, s.At
-	case vn.LegCompleted.String():
+	told := slices.Index(finals, s.Status)
+	if s.Status == vn.LegAnswered.String() || s.Status == vn.LegCompleted.String() {
 		r.Connected = true
-		r.end(s)
-	case vn.LegBusy.String(), vn.LegNoAnswer.String(), vn.LegCancelled.String(), vn.LegFailed.String():
-		r.end(s)
+	}
+	if s.Status == vn.LegAnswered.String() && r.AnsweredAt.IsZero() {
+		r.AnsweredAt = s.At
+	}
+	if told < 0 {
+		return
+	}
+	r.Cause = cmp.Or(r.Cause, s.Cause)
+	r.DurationS = max(r.DurationS, s.DurationS)
+	if told > slices.Index(finals, r.Outcome) {
+		r.Outcome, r.EndedAt = s.Status, s.At
 	}
 }
 
 // finals are the final statuses, the more telling later: a carrier may tell one leg's
 // end in two callbacks and two words, such as no_answer for a caller who gave up.
 var finals = []string{
-	"", vn.LegFailed.String(), vn.LegNoAnswer.String(), vn.LegCancelled.String(), vn.LegBusy.String(), vn.LegCompleted.String(),
-}
-
-func (r *CallRecord) end(s *CallStatus) {
-	r.DurationS = max(r.DurationS, s.DurationS)
-	held, told := slices.Index(finals, r.Outcome), slices.Index(finals, s.Status)
-	if told < held || told == held && !s.At.Before(r.EndedAt) {
-		return
-	}
-	r.Outcome, r.EndedAt = s.Status, s.At
-	if s.Cause != "" || told > held {
-		r.Cause = s.Cause
-	}
+	vn.LegFailed.String(), vn.LegNoAnswer.String(), vn.LegCancelled.String(), vn.LegBusy.String(), vn.LegCompleted.String(),
 }
 
 // Calls makes the records of all calls whose events were stored from since on, in the
 // order in which their first events were. Calls without an id of the carrier's are left
-// out: nothing tells them apart.
-func (b *Bus) Calls(ctx context.Context, since time.Time) ([]*CallRecord, error) {
-	var all []*CallRecord
-	byID := map[[2]string]*CallRecord{}
-	err := b.readAll(ctx, streamCalls, "calls.>", since, func(m jetstream.Msg, seq uint64) error {
-		var key struct {
-			Carrier string `json:"carrier"`
-			CallID  string `json:"call_id"`
-		}
-		if m.Subject() != SubjectDecided && m.Subject() != SubjectStatus {
-			return nil
-		}
-		if err := json.Unmarshal(m.Data(), &key); err != nil {
-			return fmt.Errorf("event %d of a call cannot be read: %w", seq, err)
-		}
-		if key.CallID == "" {
-			return nil
-		}
-		r, ok := byID[[2]string{key.Carrier, key.CallID}]
+// out: nothing tells them apart. unreadable counts the events that are not ours to read.
+func (b *Bus) Calls(ctx context.Context, since time.Time) (calls []CallRecord, unreadable int, err error) {
+	type events struct {
+		decided []CallDecided
+		told    []CallStatus
+	}
+	var order []*events
+	byID := map[[2]string]*events{}
+	of := func(carrier, id string) *events {
+		e, ok := byID[[2]string{carrier, id}]
 		if !ok {
-			r = &CallRecord{}
-			byID[[2]string{key.Carrier, key.CallID}] = r
-			all = append(all, r)
+			e = &events{}
+			byID[[2]string{carrier, id}] = e
+			order = append(order, e)
 		}
-		if err := r.Add(m.Subject(), m.Data()); err != nil {
-			return fmt.Errorf("event %d of a call cannot be read: %w", seq, err)
+		return e
+	}
+	err = b.readAll(ctx, streamCalls, "calls.>", since, func(m jetstream.Msg, _ uint64) error {
+		var err error
+		switch m.Subject() {
+		case SubjectDecided:
+			var d CallDecided
+			if err = json.Unmarshal(m.Data(), &d); err == nil && d.CallID != "" {
+				e := of(d.Carrier, d.CallID)
+				e.decided = append(e.decided, d)
+			}
+		case SubjectStatus:
+			var s CallStatus
+			if err = json.Unmarshal(m.Data(), &s); err == nil && s.CallID != "" {
+				e := of(s.Carrier, s.CallID)
+				e.told = append(e.told, s)
+			}
+		}
+		if err != nil {
+			unreadable++
 		}
 		return nil
 	})
-	return all, err
+	calls = make([]CallRecord, len(order))
+	for i, e := range order {
+		calls[i] = FoldCall(e.decided, e.told)
+	}
+	return calls, unreadable, err
 }

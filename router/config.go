@@ -22,6 +22,7 @@ const (
 	DefaultMaxDuration       = time.Hour
 	DefaultBudget            = 100 * time.Millisecond
 	DefaultRefusalsPerMinute = 60
+	DefaultMessagesPerMinute = 20
 )
 
 // Config holds the router's settings. A zero number or duration means its default.
@@ -53,6 +54,9 @@ type Config struct {
 	// refused in a minute before the next are refused unseen (token bucket).
 	// Negative switches the limit off.
 	RefusalsPerMinute int
+	// MessagesPerMinute is how many messages one caller may send to one VN in a minute
+	// (token bucket); what is more is dropped. Negative switches the limit off.
+	MessagesPerMinute int
 	// RedactNumbers takes what could be a telephone number out of relayed messages.
 	RedactNumbers bool
 
@@ -77,6 +81,7 @@ func (c Config) withDefaults() Config {
 	number(&c.HeaderBuffer, DefaultHeaderBuffer)
 	number(&c.MaxConns, DefaultMaxConns)
 	number(&c.RefusalsPerMinute, DefaultRefusalsPerMinute)
+	number(&c.MessagesPerMinute, DefaultMessagesPerMinute)
 	duration := func(d *time.Duration, otherwise time.Duration) {
 		if *d == 0 {
 			*d = otherwise
@@ -112,6 +117,7 @@ func (c *Config) check() error {
 		{"MaxDuration", c.MaxDuration < time.Second, "at least 1s"},
 		{"Budget", c.Budget < time.Millisecond, "at least 1ms"},
 		{"RefusalsPerMinute", c.RefusalsPerMinute > 1_000_000, "at most 1000000; negative switches the limit off"},
+		{"MessagesPerMinute", c.MessagesPerMinute > 1_000_000, "at most 1000000; negative switches the limit off"},
 	} {
 		if s.bad {
 			return fmt.Errorf("router: %s must be %s", s.name, s.want)

@@ -144,7 +144,7 @@ func (r *Router) serveResolve(ctx *fasthttp.RequestCtx, s *state, start time.Tim
 
 // decide resolves s.call, writes the answer and tells the recorder.
 func (r *Router) decide(ctx *fasthttp.RequestCtx, c *carrier, s *state, start time.Time) {
-	r.resolve(c, s, start)
+	r.resolve(c, s, start, r.limiter)
 	body, contentType, status := c.Codec.AppendAnswer(s.answer[:0], &s.call, &s.decision)
 	respond(ctx, s, body, contentType, status)
 	took := time.Since(start)
@@ -177,6 +177,17 @@ func respond(ctx *fasthttp.RequestCtx, s *state, body []byte, contentType string
 	ctx.Response.Header.SetContentType(contentType)
 	ctx.Response.Header.SetCanonical(cacheControl, noStore)
 	s.answer = ctx.Response.SwapBody(body)
+}
+
+// refuseUnsupported answers what a carrier of this kind does not send. Who it is comes
+// first: a stranger does not learn the kind.
+func (r *Router) refuseUnsupported(ctx *fasthttp.RequestCtx, c *carrier, secret []byte, s *state) {
+	if errors.Is(c.Codec.Decode(ctx, secret, &s.call), vn.ErrForbidden) {
+		c.forbidden.Inc()
+		ctx.SetStatusCode(fasthttp.StatusForbidden)
+		return
+	}
+	r.turnAway(ctx, notSupported)
 }
 
 // refuseMalformed answers an authenticated request that cannot be read.

@@ -102,6 +102,19 @@ func (l *limiter) refused(at time.Time, calling, called vn.Number) {
 	}
 }
 
+// spendPair takes a token of the two together, and tells whether there was one.
+func (l *limiter) spendPair(at time.Time, calling, called vn.Number) bool {
+	if l.off {
+		return true
+	}
+	key, now := maphash.Comparable(l.caller, [2]vn.Number{calling, called}), l.clock(at)
+	if l.empty(key, now) {
+		return false
+	}
+	l.spend(key, now)
+	return true
+}
+
 func (l *limiter) at(key uint64) (s *limiterShard, set int) {
 	return &l.shards[key%limiterShards], int(key / limiterShards % limiterSets)
 }

@@ -2,7 +2,9 @@ package router
 
 import (
 	"bytes"
+	"slices"
 	"time"
+	"unicode"
 
 	"github.com/valyala/fasthttp"
 
@@ -22,10 +24,13 @@ type MessageCodec interface {
 }
 
 // serveMessage answers a carrier's webhook for a message: who may call may write.
+// Refused messages have a limit of their own, so that a flood of texts does not refuse
+// anybody's calls; and so have relayed ones between the same two, so that two telephones
+// that answer by themselves do not go on for ever.
 func (r *Router) serveMessage(ctx *fasthttp.RequestCtx, c *carrier, secret []byte, s *state, start time.Time) {
 	codec, ok := c.Codec.(MessageCodec)
 	if !ok {
-		r.turnAway(ctx, notSupported)
+		r.refuseUnsupported(ctx, c, secret, s)
 		return
 	}
 	m := &s.message
@@ -33,8 +38,12 @@ func (r *Router) serveMessage(ctx *fasthttp.RequestCtx, c *carrier, secret []byt
 		return
 	}
 	s.call = vn.Call{ID: m.ID, Called: m.Called, Calling: m.Calling}
-	r.resolve(c, s, start)
+	r.resolve(c, s, start, r.messageLimiter)
 	verdict := judge(m, &s.decision)
+	if (verdict == vn.Relay || verdict == vn.RefuseMedia) && !r.relays.spendPair(start, m.Calling, m.Called) {
+		verdict = vn.Drop
+		r.metrics.limitedPair.Inc()
+	}
 	if verdict == vn.Relay && r.cfg.RedactNumbers {
 		s.text = appendRedacted(s.text[:0], m.Text)
 		m.Text = s.text
@@ -65,20 +74,34 @@ func judge(m *vn.Message, d *vn.Decision) vn.Verdict {
 
 // optOutWords are the words by which somebody tells a carrier, in a message of nothing
 // else, to stop (or start again) sending from a number. They are meant for the carrier,
-// which acts on them by itself: relayed they would reach a person who cannot.
+// which acts on them by itself: relayed they would reach a person who cannot. Words
+// for help are left to the carrier's own judgement (vn.Message.OptOut).
 // https://help.twilio.com/articles/223134027 (CTIA's list and Twilio's additions)
-var optOutWords = []string{
-	"stop", "stopall", "stop all", "unsubscribe", "cancel", "end", "quit", "optout", "opt out", "opt-out", "revoke", "start", "unstop",
-}
+var optOutWords = []string{"stop", "stopall", "unsubscribe", "cancel", "end", "quit", "optout", "revoke", "start", "unstop"}
 
-// optOut tells whether the whole text is one of optOutWords, in any case and with any
-// spaces, quotes and full stops around it.
+// longestOptOut is the length of the longest of them.
+const longestOptOut = len("unsubscribe")
+
+// optOut tells whether the letters of the text are one of optOutWords, in any case and
+// with whatever stands between and around them. A text with a digit in it is none.
 func optOut(text []byte) bool {
-	text = bytes.Trim(text, " \t\r\n.!,'\"")
-	for _, word := range optOutWords {
-		if len(text) == len(word) && bytes.EqualFold(text, []byte(word)) {
-			return true
+	var word [longestOptOut]byte
+	n := 0
+	for _, r := range string(text) {
+		switch {
+		case r >= 'A' && r <= 'Z':
+			r += 'a' - 'A'
+		case r >= 'a' && r <= 'z':
+		case unicode.IsLetter(r) || unicode.IsNumber(r):
+			return false
+		default:
+			continue
 		}
+		if n == len(word) {
+			return false
+		}
+		word[n] = byte(r)
+		n++
 	}
-	return false
+	return slices.Contains(optOutWords, string(word[:n]))
 }

@@ -139,14 +139,14 @@ func TestAForgedMessageIsForbidden(t *testing.T) {
 func TestStopWordsAndMediaAreNotRelayed(t *testing.T) {
 	t.Parallel()
 	f, _ := texting(t, connecting, false)
-	for _, word := range []string{"STOP", "stop", " Stop.\n", "StopAll", "STOP ALL", "unsubscribe", "CANCEL", "End", "quit", "OPTOUT", "Opt-Out", "revoke", "START", "unstop", "'stop'", "STOP!"} {
+	for _, word := range []string{"STOP", "stop", " Stop.\n", "StopAll", "STOP ALL", "unsubscribe", "CANCEL", "End", "quit", "OPTOUT", "Opt-Out", "revoke", "START", "unstop", "'stop'", "STOP!", "\u201cStop\u201d", "stop\u00a0", "*STOP*", "(stop)", "stop?", "STOP\u2026", "\ufeffstop", "stop  all", "S.T.O.P."} {
 		require.Equal(t, "dropped ", f.text(t, url.Values{"text": {word}}).body, word)
 	}
 	require.Equal(t, "dropped ", f.text(t, url.Values{"text": {"lopeta"}, "optout": {"true"}}).body, "the carrier's own judgement")
 	for _, empty := range []string{"", " \n"} {
 		require.Equal(t, "dropped ", f.text(t, url.Values{"text": {empty}}).body)
 	}
-	for _, text := range []string{"Please stop at the gate", "I stopped", "the end", "Yes"} {
+	for _, text := range []string{"Please stop at the gate", "I stopped", "the end", "Yes", "stop 2", "help", "\u505c\u6b62 stop", "unsubscribed"} {
 		require.Contains(t, f.text(t, url.Values{"text": {text}}).body, "relayed ", text)
 	}
 	require.Equal(t, "media_refused ", f.text(t, url.Values{"text": {"look"}, "media": {"1"}}).body)
@@ -165,6 +165,38 @@ func TestRefusedMessagesCountForTheLimit(t *testing.T) {
 		f.text(t, url.Values{"text": {"hello"}})
 	}
 	require.EqualValues(t, 3, f.lookup.calls.Load())
+}
+
+func TestAFloodOfTextsRefusesNobodysCalls(t *testing.T) {
+	t.Parallel()
+	r := newTold()
+	f := build(t, answering(vn.CallerNotAllowed), r, func(c *Config) {
+		c.RefusalsPerMinute = 3
+		c.Carriers = []Carrier{{Name: "tel", ID: 7, Codec: textCodec{testCodec{token: testToken}}}}
+	})
+	f.run(t)
+	for range 5 {
+		f.text(t, url.Values{"text": {"hello"}})
+	}
+	require.Contains(t, f.call(t, called, calling).body, "caller_not_allowed ")
+}
+
+func TestTwoThatAnswerEachOtherByThemselvesComeToAnEnd(t *testing.T) {
+	t.Parallel()
+	r := newTold()
+	f := build(t, connecting, r, func(c *Config) {
+		c.MessagesPerMinute = 3
+		c.Carriers = []Carrier{{Name: "tel", ID: 7, Codec: textCodec{testCodec{token: testToken}}}}
+	})
+	f.run(t)
+	for i := range 5 {
+		want := "relayed "
+		if i >= 3 {
+			want = "dropped "
+		}
+		require.Contains(t, f.text(t, url.Values{"text": {"I am driving"}}).body, want)
+	}
+	require.EqualValues(t, 2, f.value(t, "callmask_router_limited_total", "by", "pair"))
 }
 
 func TestNumbersAreTakenOutOfRelayedTexts(t *testing.T) {

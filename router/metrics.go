@@ -18,6 +18,7 @@ type metrics struct {
 	duration      prometheus.Histogram
 	limitedCaller prometheus.Counter
 	limitedNumber prometheus.Counter
+	limitedPair   prometheus.Counter
 	lookupErrors  prometheus.Counter
 	lookupRetries prometheus.Counter
 	unauthorized  prometheus.Counter
@@ -42,7 +43,7 @@ func newMetrics(reg prometheus.Registerer, r *Router) (*metrics, error) {
 		all = append(all, prometheus.NewGaugeFunc(
 			prometheus.GaugeOpts{Namespace: ns, Subsystem: room, Name: name, Help: help}, value))
 	}
-	limited := vec("limited_total", "Calls refused unseen because too many before them were refused.", "by")
+	limited := vec("limited_total", "Calls and messages refused unseen because too many before them were refused, and messages dropped because the same two sent too many.", "by")
 	away := vec("requests_turned_away_total", "Requests answered with an HTTP error before any carrier was asked.", "cause")
 	m := &metrics{
 		decisions: vec("decisions_total", "Decided calls by carrier and reason.", "carrier", "reason"),
@@ -57,6 +58,7 @@ func newMetrics(reg prometheus.Registerer, r *Router) (*metrics, error) {
 		}),
 		limitedCaller: limited.WithLabelValues("caller"),
 		limitedNumber: limited.WithLabelValues("number"),
+		limitedPair:   limited.WithLabelValues("pair"),
 		lookupErrors:  counter("lookup_errors_total", "Calls refused as unavailable because the look-up failed."),
 		lookupRetries: counter("lookup_retries_total", "Look-ups made a second time after an error."),
 		unauthorized:  counter("unauthorized_total", "Requests to /v1/resolve with a wrong or missing token."),

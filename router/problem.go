@@ -99,5 +99,5 @@ var turnedAwayProblems = [turnedAways]problem{
 	malformed: newProblem(fasthttp.StatusBadRequest, "malformed",
 		"the request is not HTTP as this server understands it"),
 	notSupported: newProblem(fasthttp.StatusNotImplemented, "not_supported",
-		"callmask does not take this from a carrier of this kind; docs/carriers.md tells what each can do"),
+		"callmask does not take this from a carrier of this kind; docs/carriers/README.md tells what each can do"),
 }

@@ -23,7 +23,7 @@ type ProgressCodec interface {
 func (r *Router) serveProgress(ctx *fasthttp.RequestCtx, c *carrier, secret []byte, s *state) {
 	codec, ok := c.Codec.(ProgressCodec)
 	if !ok {
-		r.turnAway(ctx, notSupported)
+		r.refuseUnsupported(ctx, c, secret, s)
 		return
 	}
 	p := &s.progress

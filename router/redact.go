@@ -7,16 +7,17 @@ import (
 
 const (
 	// redactFrom is how many digits make what could be a telephone number: fewer are
-	// a price, a house, a time or a code.
+	// a house, a time or a code.
 	redactFrom = 7
-	// gapMost is how many characters between two digits can belong to one number.
+	// gapMost is how many separators between two digits can belong to one number;
+	// spaces and what is not seen do not count.
 	gapMost  = 3
 	redacted = "***"
 )
 
 // appendRedacted appends text to dst with everything in it that could be a telephone
-// number replaced by ***: at least seven digits of any script, with a plus sign and
-// separators. What it does not catch (digits written as words) a person can still read.
+// number replaced by ***: at least seven digits of any script with anything but letters
+// between them. Dates and prices of so many digits go too; digits written as words stay.
 func appendRedacted(dst, text []byte) []byte {
 	for i := 0; i < len(text); {
 		end, digits := numberAt(text[i:])
@@ -41,14 +42,14 @@ func numberAt(text []byte) (end, digits int) {
 	for i := 0; i < len(text) && gap <= gapMost; {
 		r, size := utf8.DecodeRune(text[i:])
 		switch {
-		case unicode.IsDigit(r):
+		case unicode.IsNumber(r):
 			digits++
 			gap, end = 0, i+size
 		case digits == 0 && (i > 0 || r != '+' && r != '('):
 			return 0, 0
-		case !separates(r):
+		case unicode.IsLetter(r) || r == utf8.RuneError:
 			return end, digits
-		default:
+		case !unseen(r):
 			gap++
 		}
 		i += size
@@ -56,11 +57,8 @@ func numberAt(text []byte) (end, digits int) {
 	return end, digits
 }
 
-// separates tells whether people write r between the digits of a number.
-func separates(r rune) bool {
-	switch r {
-	case ' ', '.', '-', '(', ')', '/', '_', ',', '+', '\u00a0', '\u2011', '\u2013':
-		return true
-	}
-	return false
+// unseen tells whether r takes no place, or is a space: the marks of a keycap digit, a
+// zero-width joiner.
+func unseen(r rune) bool {
+	return unicode.IsSpace(r) || unicode.In(r, unicode.Cf, unicode.Mn, unicode.Me, unicode.Zs)
 }

@@ -6,17 +6,17 @@ import (
 	"github.com/callmask/callmask/vn"
 )
 
-// resolve decides s.call, which came at start, into s.decision: limiter, withheld, one
+// resolve decides s.call, which came at start, into s.decision: limit, withheld, one
 // look-up.
 //
 // The limit on a called number is judged before the look-up on purpose. A caller
 // number can be forged, so somebody who knows a VN could try the numbers it may
 // belong to; once its refusals are used up even the right guess learns nothing.
 // Refusals that reveal nothing (withheld, unavailable, limited) spend nothing.
-func (r *Router) resolve(c *carrier, s *state, start time.Time) {
+func (r *Router) resolve(c *carrier, s *state, start time.Time, limit *limiter) {
 	call, d := &s.call, &s.decision
 	if !c.Any {
-		switch r.limiter.check(start, call.Calling, call.Called) {
+		switch limit.check(start, call.Calling, call.Called) {
 		case byCaller:
 			r.metrics.limitedCaller.Inc()
 			d.Reason = vn.RateLimited
@@ -43,7 +43,7 @@ func (r *Router) resolve(c *carrier, s *state, start time.Time) {
 		return
 	case vn.NumberNotAssigned, vn.CallerNotAllowed, vn.OrderEnded:
 		if !c.Any {
-			r.limiter.refused(start, call.Calling, call.Called)
+			limit.refused(start, call.Calling, call.Called)
 		}
 	case vn.CallerWithheld, vn.RateLimited, vn.Unavailable:
 	}

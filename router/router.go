@@ -70,6 +70,9 @@ type Router struct {
 	metrics  *metrics
 	limiter  *limiter
 
+	messageLimiter *limiter // of refused messages
+	relays         *limiter // of relayed messages, per pair
+
 	carriers  map[string]*carrier
 	resolvers []*carrier
 	states    sync.Pool // of *state
@@ -105,12 +108,16 @@ func New(cfg Config, lookup Lookup, recorder Recorder, reg prometheus.Registerer
 		return nil, errors.New("router: the Lookup is missing")
 	}
 	r := &Router{
-		cfg:       cfg,
-		lookup:    lookup,
-		recorder:  recorder,
-		log:       log,
-		sampled:   log.Sample(&zerolog.BurstSampler{Burst: 10, Period: time.Second}),
-		limiter:   newLimiter(cfg.RefusalsPerMinute),
+		cfg:      cfg,
+		lookup:   lookup,
+		recorder: recorder,
+		log:      log,
+		sampled:  log.Sample(&zerolog.BurstSampler{Burst: 10, Period: time.Second}),
+		limiter:  newLimiter(cfg.RefusalsPerMinute),
+
+		messageLimiter: newLimiter(cfg.RefusalsPerMinute),
+		relays:         newLimiter(cfg.MessagesPerMinute),
+
 		carriers:  make(map[string]*carrier, len(cfg.Carriers)),
 		listening: make(chan struct{}),
 	}

@@ -47,8 +47,8 @@ func TestPathsAndMethods(t *testing.T) {
 		} {
 			f(method, path+"?"+voiceTail, 404, "")
 		}
-		f(method, "/v1/carriers/tel/sms", 501, "") // testCodec takes calls only
-		f(method, "/v1/carriers/tel/status", 501, "")
+		f(method, "/v1/carriers/tel/sms?"+voiceTail, 501, "") // testCodec takes calls only
+		f(method, "/v1/carriers/tel/status?"+voiceTail, 501, "")
 	}
 	for _, method := range []string{http.MethodPut, http.MethodDelete, http.MethodPatch, http.MethodHead, http.MethodOptions, "BREW"} {
 		f(method, "/v1/carriers/tel/voice?"+voiceTail, 405, "GET, POST")
@@ -63,14 +63,14 @@ func TestPathsAndMethods(t *testing.T) {
 func TestForgedRequestGetsAnEmpty403AndNoLookup(t *testing.T) {
 	t.Parallel()
 	r := serve(t, connecting, nil)
-	for _, path := range []string{callPath("tel", called, calling), "/v1/carriers/tel/voice/wrong?" + voiceTail, "/v1/carriers/tel/voice"} {
+	for _, path := range []string{callPath("tel", called, calling), "/v1/carriers/tel/sms", "/v1/carriers/tel/voice/wrong?" + voiceTail, "/v1/carriers/tel/voice"} {
 		a := r.ask(t, http.MethodPost, path, "X-Token", "wrong")
 		require.Equal(t, 403, a.status)
 		require.Empty(t, a.body)
 		require.Empty(t, a.header.Get("Content-Type"))
 	}
 	require.Zero(t, r.lookup.calls.Load())
-	require.EqualValues(t, 3, r.value(t, "callmask_router_forbidden_total", "carrier", "tel"))
+	require.EqualValues(t, 4, r.value(t, "callmask_router_forbidden_total", "carrier", "tel"))
 }
 
 func TestResolveWithoutATokenIs401(t *testing.T) {
@@ -252,7 +252,7 @@ func TestPanicOfOneCallLeavesTheOthersAlone(t *testing.T) {
 	require.Contains(t, r.call(t, called, calling).body, "connected ")
 	require.EqualValues(t, 1, r.value(t, "callmask_router_panics_total"))
 	require.Zero(t, r.value(t, "callmask_router_in_flight"))
-	require.Contains(t, r.logs.String(), "router.(*Router).serveVoice")
+	require.Contains(t, r.logs.String(), "router.(*Router).serveCarrier")
 	require.NotContains(t, r.logs.String(), "2025550")
 }
 

@@ -8,6 +8,7 @@ import (
 	"io"
 	"os"
 	"os/signal"
+	"slices"
 	"syscall"
 	"text/tabwriter"
 	"time"
@@ -51,36 +52,37 @@ func (c *callsCmd) Run(p *Process) error {
 		return settings.Named("nats_url", err)
 	}
 	defer bus.Close()
-	all, err := bus.Calls(ctx, time.Now().Add(-c.Since))
+	calls, unreadable, err := bus.Calls(ctx, time.Now().Add(-c.Since))
 	if err != nil {
 		return settings.Named("nats_url", err)
 	}
-	kept := all[:0]
-	for _, r := range all {
-		if (c.Order == "" || r.OrderID == c.Order) && (c.Call == "" || r.CallID == c.Call) {
-			kept = append(kept, r)
-		}
+	if unreadable > 0 {
+		fmt.Fprintf(p.Stderr, "callmask: %d events of stream CALLS cannot be read and were left out\n", unreadable)
 	}
+	kept := slices.DeleteFunc(calls, func(r events.CallRecord) bool {
+		return c.Order != "" && r.OrderID != c.Order || c.Call != "" && r.CallID != c.Call
+	})
 	if c.Output == "jsonl" {
 		return printLines(p.Stdout, kept)
 	}
 	return printCalls(p.Stdout, kept)
 }
 
-func printLines(out io.Writer, calls []*events.CallRecord) error {
+func printLines(out io.Writer, calls []events.CallRecord) error {
 	enc := json.NewEncoder(out)
-	for _, r := range calls {
-		if err := enc.Encode(r); err != nil {
+	for i := range calls {
+		if err := enc.Encode(&calls[i]); err != nil {
 			return fmt.Errorf("print: %w", err)
 		}
 	}
 	return nil
 }
 
-func printCalls(out io.Writer, calls []*events.CallRecord) error {
+func printCalls(out io.Writer, calls []events.CallRecord) error {
 	w := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
 	_, err := fmt.Fprintln(w, "decided at\tcarrier\tcall\torder\tnumber dialled\tdecision\tconnected\toutcome\ttalked")
-	for _, r := range calls {
+	for i := range calls {
+		r := &calls[i]
 		at, talked := "", ""
 		if !r.DecidedAt.IsZero() {
 			at = r.DecidedAt.UTC().Format(time.DateTime)
