@@ -15,7 +15,10 @@ import (
 // and the API token by /v1/resolve.
 func (a *App) codecs() (carriers, resolvers []router.Carrier, err error) {
 	for i := range a.set.Carriers {
-		c := &a.set.Carriers[i]
+		c := a.set.Carriers[i]
+		if !a.set.RecordCalls { // nobody would hear what became of a call
+			c.CallStatus = new(bool)
+		}
 		out := router.Carrier{Name: c.Name, ID: c.ID}
 		if out.Codec, err = c.Codec(); err != nil {
 			return nil, nil, fmt.Errorf("carriers[%d]: %w", i, err)
@@ -30,7 +33,7 @@ func (a *App) codecs() (carriers, resolvers []router.Carrier, err error) {
 	if err != nil {
 		return nil, nil, settings.Named("api_token", err)
 	}
-	return carriers, append(resolvers, router.Carrier{Name: "api", Any: true, Codec: codec}), nil
+	return carriers, append(resolvers, router.Carrier{Name: settings.APIName, Any: true, Codec: codec}), nil
 }
 
 // simServers starts the simulated carriers that the settings want here.

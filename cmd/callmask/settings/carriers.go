@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"hash/fnv"
+	"net"
 	"net/url"
 	"slices"
 	"strings"
@@ -72,6 +73,9 @@ type CarrierKeys struct {
 	Addresses    map[string]string `yaml:"addresses"`     // by region: the id of an address
 }
 
+// APIName is who asks with the API token, as metrics and events name it.
+const APIName = "api"
+
 // Carrier is one carrier of callmask.yaml with its defaults filled in.
 type Carrier struct {
 	CarrierKeys
@@ -139,6 +143,9 @@ func (f *file) carrier(at string, in *CarrierKeys) (Carrier, error) {
 		}
 		c.ID = byte(*in.ID)
 	}
+	if c.Name == APIName {
+		return c, f.errorf(at+".name", "%q is the API token's own name in metrics and events: take another one", APIName)
+	}
 	keys, ok := kindKeys[c.Kind]
 	switch {
 	case in.Kind == "":
@@ -186,12 +193,65 @@ func (f *file) checkCarrier(at string, c *Carrier) error {
 	if err != nil {
 		return f.errorf(at, "%w", err)
 	}
-	if c.PublicURL != "" {
-		if err := f.baseURL(at+".public_url", c.PublicURL); err != nil {
+	if err := f.checkAddresses(at, c); err != nil {
+		return err
+	}
+	if (c.Text != "" || c.Language != "") && c.Kind != Vonage && c.Refusal != "say" {
+		return f.errorf(at+".refusal", "must be say for text and language to be spoken")
+	}
+	if c.Kind == Vonage || c.Kind == Jambonz {
+		if err := f.longSecrets(at+".secrets", c.Secrets); err != nil {
 			return err
 		}
 	}
 	return f.checkSeller(at, c)
+}
+
+// checkAddresses checks what the carrier calls. Where nothing but a secret in the path, or
+// a signature that leaves the path out, tells its requests from others', they must not be
+// read on their way.
+func (f *file) checkAddresses(at string, c *Carrier) error {
+	if c.FallbackURL != "" {
+		if u, err := url.Parse(c.FallbackURL); err != nil || u.Host == "" || u.Scheme != "http" && u.Scheme != "https" {
+			return f.errorf(at+".fallback_url", "is not a URL such as https://other.example.com/v1/carriers/%s/voice", c.Name)
+		}
+		if c.PublicURL != "" && strings.HasPrefix(c.FallbackURL, c.PublicURL+"/") {
+			return f.errorf(at+".fallback_url", "is this callmask again: it must lead somewhere else")
+		}
+	}
+	if c.PublicURL == "" {
+		if c.CallStatus != nil && *c.CallStatus {
+			return f.errorf(at+".public_url", "is missing: call_status needs to know where the carrier can tell")
+		}
+		return nil
+	}
+	if err := f.baseURL(at+".public_url", c.PublicURL); err != nil {
+		return err
+	}
+	u, err := url.Parse(c.PublicURL)
+	if err != nil {
+		return f.errorf(at+".public_url", "is not a URL such as https://calls.example.com")
+	}
+	switch c.Kind {
+	case Exotel, Vonage, Telnyx, Jambonz:
+		if u.Scheme != "https" && !isLoopback(net.JoinHostPort(u.Hostname(), "1")) {
+			return f.errorf(at+".public_url", "must be https: what %s signs does not cover the address", c.Kind)
+		}
+	}
+	return nil
+}
+
+// longSecrets checks secrets that a carrier has chosen, with whatever characters.
+func (f *file) longSecrets(at string, list []string) error {
+	for i, s := range list {
+		if len(s) < 8 {
+			return f.errorf(fmt.Sprintf("%s[%d]", at, i), "must have at least 8 characters")
+		}
+		if slices.Contains(list[:i], s) {
+			return f.errorf(fmt.Sprintf("%s[%d]", at, i), "is listed twice")
+		}
+	}
+	return nil
 }
 
 // checkSeller checks what only the carrier's number client knows by making one.

@@ -41,7 +41,7 @@ func (c *Carrier) Numbers(apiURL string) (NumberClient, error) {
 			APIURL: apiURL, AccountSID: c.AccountSID, AuthToken: c.AuthTokens[0], APIKey: c.APIKey, APISecret: c.APISecret,
 			Type: twilio.NumberType(c.NumberType), AreaCode: c.AreaCode, Contains: c.Contains, MonthlyPrice: c.MonthlyPrice,
 			Bundles: c.Bundles, Addresses: c.Addresses, WebhookURL: c.voiceURL(), FallbackURL: c.FallbackURL,
-			MessageURL: c.PublicURL + "/v1/carriers/" + c.Name + "/sms", StatusURL: c.statusURL(),
+			MessageURL: c.PublicURL + "/v1/carriers/" + c.Name + "/sms" + quick, StatusURL: c.statusURL(),
 		}
 		if apiURL == twilio.DefaultAPI {
 			cfg.PricingURL = twilio.DefaultPricing

@@ -374,6 +374,28 @@ func TestWhatAPoolMayCost(t *testing.T) {
 	}
 }
 
+func TestCarriersThatCannotWorkAreRefused(t *testing.T) {
+	t.Parallel()
+	const (
+		twilio = "kind: twilio, account_sid: ACaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa, auth_tokens: [secret-1], public_url: https://c.example"
+		vonage = "kind: vonage, api_key: abcd1234"
+	)
+	for entry, want := range map[string]string{
+		twilio + ", text: sorry":                                               "refusal: must be say",
+		twilio + ", fallback_url: nonsense":                                    "fallback_url: is not a URL",
+		twilio + ", fallback_url: https://c.example/v1/carriers/a/voice":       "fallback_url: is this callmask again",
+		vonage + ", secrets: [short]":                                          "secrets[0]: must have at least 8",
+		vonage + ", secrets: [secret-of-vonage, secret-of-vonage]":             "secrets[1]: is listed twice",
+		vonage + ", secrets: [secret-of-vonage], call_status: true":            "public_url: is missing",
+		vonage + ", secrets: [secret-of-vonage], public_url: http://c.example": "public_url: must be https",
+	} {
+		_, err := Load(Input{Flags: map[string]string{"config": write(t, "carriers: [{name: a, "+entry+"}]")}, Env: env(nil)})
+		require.ErrorContains(t, err, "callmask.yaml:1: carriers[0]."+want, entry)
+	}
+	_, err := Load(Input{Flags: map[string]string{"config": write(t, "carriers: [{name: api, kind: softswitch, tokens: [pbx-token-1]}]")}, Env: env(nil)})
+	require.ErrorContains(t, err, "carriers[0].name: ")
+}
+
 func TestTheAddressOfCallProgress(t *testing.T) {
 	t.Parallel()
 	off := false
