@@ -228,10 +228,29 @@ func (p *process) tryTwilio(t *testing.T, carrier, callID, from, to string, edit
 	return p.try(t, http.MethodPost, "http://"+p.HTTP+path, header, strings.NewReader(form.Encode()))
 }
 
+// tellTwilio sends what became of a call that was put through, as Twilio does when the
+// connection has ended.
+func (p *process) tellTwilio(t *testing.T, carrier, callID, order, status string) {
+	t.Helper()
+	form := url.Values{
+		"AccountSid": {twilioSID}, "ApiVersion": {"2010-04-01"}, "CallSid": {callID}, "CallStatus": {"in-progress"},
+		"Direction": {"inbound"}, "DialCallStatus": {status}, "DialCallDuration": {"7"},
+	}
+	path := "/v1/carriers/" + carrier + "/status?order_id=" + order
+	got, err := p.try(t, http.MethodPost, "http://"+p.HTTP+path, http.Header{
+		"Content-Type":       {"application/x-www-form-urlencoded; charset=UTF-8"},
+		"X-Twilio-Signature": {sim.SignTwilio(twilioToken, twilioPublic+path, form)},
+	}, strings.NewReader(form.Encode()))
+	require.NoError(t, err)
+	require.Equal(t, http.StatusOK, got.status)
+	require.Contains(t, got.body, "<Hangup/>")
+}
+
 // dial is the TwiML that puts a call through.
-func dial(callerID, number string) string {
+func dial(order, callerID, number string) string {
 	return `<?xml version="1.0" encoding="UTF-8"?><Response><Dial callerId="` + callerID +
-		`" answerOnBridge="true" timeout="30" timeLimit="3600"><Number>` + number + `</Number></Dial></Response>`
+		`" answerOnBridge="true" timeout="30" timeLimit="3600" action="` + twilioPublic + `/v1/carriers/tw/status?order_id=` + order +
+		`" method="POST"><Number>` + number + `</Number></Dial></Response>`
 }
 
 // reject is the TwiML of every refusal.

@@ -40,7 +40,7 @@ carriers:
 	const calls = 1_500 // enough that the index of our numbers is read meanwhile
 	call := func(i int) {
 		got := p.twilioCall(t, "tw", "CA-"+strconv.Itoa(i), alice, vns[1])
-		require.Equal(t, dial(vns[0], dave), got.body)
+		require.Equal(t, dial("order-1", vns[0], dave), got.body)
 	}
 	call(0) // opens the connection
 	counted := countCommands(t, server, client, func() {
@@ -57,7 +57,7 @@ carriers:
 			g.Go(func() error {
 				for i := range calls / 10 {
 					got, err := p.tryTwilio(t, "tw", fmt.Sprintf("CA-%d-%d", worker, i), alice, vns[1])
-					if err != nil || got.body != dial(vns[0], dave) {
+					if err != nil || got.body != dial("order-1", vns[0], dave) {
 						return fmt.Errorf("a party was answered with status %d, error %w", got.status, err)
 					}
 				}

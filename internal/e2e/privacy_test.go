@@ -75,7 +75,7 @@ func (s *secretive) goodOrders(t *testing.T) {
 	s.a.hear(t, 5*time.Second, "vn.assigned", map[string]string{"order_id": "three"})
 	three := s.p.getOrder(t, "three")
 	got := s.p.twilioCall(t, "tw", "CA-1", customer, three.vn(t, "agent"))
-	require.Equal(t, dial(three.vn(t, "customer"), agent), got.body, "the carrier is told, and nobody else")
+	require.Equal(t, dial("three", three.vn(t, "customer"), agent), got.body, "the carrier is told, and nobody else")
 	r := s.p.resolve(t, s.p.Token, three.vn(t, "merchant"), agent)
 	require.Equal(t, [3]string{"connect", merchant, three.vn(t, "agent")}, [3]string{r.Action, r.Destination, r.CallerID})
 

@@ -80,12 +80,16 @@ func TestPartiesOfAnOrderReachEachOtherWithPublicToolsOnly(t *testing.T) {
 			got := p.twilioCall(t, "tw", "CA-"+from+"-"+to, calling, vns[to])
 			require.Equal(t, http.StatusOK, got.status)
 			require.Equal(t, "text/xml", got.header.Get("Content-Type"))
-			require.Equal(t, dial(vns[from], destination), got.body, "%s calls %s", from, to)
+			require.Equal(t, dial("order-1", vns[from], destination), got.body, "%s calls %s", from, to)
 			a.hear(t, 5*time.Second, "calls.decided", map[string]string{
 				"carrier": "tw", "call_id": "CA-" + from + "-" + to, "vn": vns[to], "order_id": "order-1", "reason": "connected",
 			})
 		}
 	}
+	p.tellTwilio(t, "tw", "CA-customer-agent", "order-1", "completed")
+	a.hear(t, 5*time.Second, "calls.status", map[string]string{
+		"carrier": "tw", "call_id": "CA-customer-agent", "order_id": "order-1", "leg": "callee", "status": "completed",
+	})
 	requireRefusals(t, p, a, vns)
 	requireOtherCarriersApart(t, p, a, vns)
 
