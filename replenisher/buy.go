@@ -58,6 +58,18 @@ func (r *Replenisher) failed(s *seller, err error) error {
 	return errors.Join(ours...)
 }
 
+// failedAlone is failed for a fault that may be one number's own: the carrier goes on
+// selling others.
+func (r *Replenisher) failedAlone(s *seller, err error) error {
+	f := (*fault)(nil)
+	if !errors.As(err, &f) || f.ours {
+		return r.failed(s, err)
+	}
+	r.metrics.failures.WithLabelValues(s.name, f.step).Inc()
+	r.log.Warn().Str("carrier", s.name).Err(err).Msg("a number that was bought is not in its pool yet; trying again at the next look")
+	return nil
+}
+
 // parts takes errors.Join apart, at any depth.
 func parts(err error) []error {
 	joined, ok := err.(interface{ Unwrap() []error })
@@ -85,6 +97,7 @@ func (r *Replenisher) fill(ctx context.Context, w *worker, need int) error {
 			if need <= 0 || ctx.Err() != nil {
 				break
 			}
+			before := need
 			offers, failure := r.buyBatch(ctx, w, s, min(need, batchSize), tried)
 			if failure != nil {
 				if err := r.failed(s, failure); err != nil {
@@ -100,6 +113,10 @@ func (r *Replenisher) fill(ctx context.Context, w *worker, need int) error {
 			}
 			if offers == 0 {
 				r.metrics.failures.WithLabelValues(s.name, "no_offers").Inc()
+				break
+			}
+			if need >= before { // it offers what it does not sell
+				r.metrics.failures.WithLabelValues(s.name, "nothing_sold").Inc()
 				break
 			}
 		}

@@ -118,9 +118,11 @@ func (r *Replenisher) reconciles(ctx context.Context, s *seller) {
 			return
 		case <-next.C:
 		}
-		if s.open(r.now()) {
-			r.compareNow(ctx, s)
+		if !s.open(r.now()) { // buying failed a moment ago: soon again
+			next.Reset(jitter(min(time.Minute, r.cfg.Reconcile)))
+			continue
 		}
+		r.compareNow(ctx, s)
 		next.Reset(jitter(r.cfg.Reconcile))
 	}
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net/http"
 	"slices"
 	"strings"
 	"sync"
@@ -343,14 +344,20 @@ func (r *Replenisher) removeGhost(ctx context.Context, inv scripts.Inventory, in
 	return "the carrier did not have it any more; it has left its pool", nil
 }
 
-// carryOut does what the steps say, a few at the same time. After the first failure nothing
-// more is begun: what is left is left for the next comparison.
+// mostInRow is how many numbers in a row may fail at the carrier before it is taken to
+// be the carrier that fails: one that cannot be put right must not hold up the rest.
+const mostInRow = 3
+
+// carryOut does what the steps say, a few at the same time. After a failure of ours, or
+// of the carrier's whole API, nothing more is begun: what is left is left for the next
+// comparison.
 func (r *Replenisher) carryOut(ctx context.Context, s *seller, steps []step, diff *Diff, progress func(done, of int)) {
 	var (
 		g    errgroup.Group
 		mu   sync.Mutex
 		done int
 		all  []error
+		row  int // failures at the carrier in a row
 	)
 	g.SetLimit(r.cfg.Parallel)
 	for i := range steps {
@@ -377,7 +384,12 @@ func (r *Replenisher) carryOut(ctx context.Context, s *seller, steps []step, dif
 				diff.Failed++
 				diff.Rows[i].Error = err.Error()
 			}
-			if stops(err) {
+			switch row++; {
+			case err == nil:
+				row = 0
+			case spared(err):
+				row--
+			case stops(err) || row >= mostInRow:
 				all = append(all, err)
 			}
 			return nil
@@ -393,10 +405,21 @@ func (r *Replenisher) carryOut(ctx context.Context, s *seller, steps []step, dif
 
 var errHalted = errors.New("not tried: another number failed before, or the time was over")
 
-// stops tells whether an error of one number says that the others would fail as well. A
-// carrier's refusal of one number, or a race lost for it, does not.
+// spared tells whether an error of one number says nothing about others: the carrier's
+// refusal of it, a race lost for it.
+func spared(err error) bool {
+	return errors.Is(err, errHalted) || errors.Is(err, events.ErrOvertaken) || errors.Is(err, errThisOne) || refusedOne(err)
+}
+
+// stops tells whether an error of one number says that the others would fail as well:
+// Redis or the ledger is away, or the carrier takes no request of ours now.
 func stops(err error) bool {
-	return err != nil && !errors.Is(err, errHalted) && !errors.Is(err, events.ErrOvertaken) && !errors.Is(err, errThisOne) && !refusedOne(err)
+	var f *fault
+	if errors.As(err, &f) && f.ours || errors.Is(err, carrier.ErrCircuitOpen) || errors.Is(err, carrier.ErrCredentials) {
+		return true
+	}
+	api := (*carrier.APIError)(nil)
+	return errors.As(err, &api) && (api.Status == http.StatusTooManyRequests || api.Status == http.StatusUnauthorized)
 }
 
 // errThisOne marks what is wrong with one number alone.
@@ -406,5 +429,5 @@ var errThisOne = errors.New("this number cannot be adopted")
 // the wrong credentials.
 func refusedOne(err error) bool {
 	api := (*carrier.APIError)(nil)
-	return carrier.NothingBought(err) && errors.As(err, &api) && api.Status != 429 && api.Status != 401
+	return carrier.NothingBought(err) && errors.As(err, &api) && api.Status != http.StatusTooManyRequests && api.Status != http.StatusUnauthorized
 }

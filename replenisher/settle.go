@@ -72,6 +72,7 @@ func (r *Replenisher) settleOne(ctx context.Context, w *worker, in events.Purcha
 	}
 	switch {
 	case known && inv.Pool == in.Pool: // it was done; only the closing is missing
+		in.Ref = inv.Ref
 		if err := r.announce(ctx, &in, in.For); err != nil {
 			return false, err
 		}
@@ -96,7 +97,7 @@ func (r *Replenisher) settleOne(ctx context.Context, w *worker, in events.Purcha
 	// before the intent was written and is ours now.
 	if held, ok := list[number]; ok && (held.Tag == tag(in) || held.Tag == "") {
 		if err := r.own(ctx, w.lease, s, in, held, events.ReasonAdopted); err != nil {
-			return false, r.failed(s, err)
+			return false, r.failedAlone(s, err)
 		}
 		r.metrics.adopted.WithLabelValues(in.Pool, in.Carrier).Inc()
 		r.log.Info().Str("pool", in.Pool).Str("carrier", in.Carrier).Stringer("vn", number).Msg("adopted a number whose purchase had been cut short")
@@ -133,7 +134,8 @@ func (r *Replenisher) list(ctx context.Context, s *seller, lists map[string]map[
 	if !s.open(r.now()) {
 		return nil, nil
 	}
-	ctx, cancel := context.WithTimeout(ctx, r.cfg.CarrierCall)
+	// A long list takes a carrier's own limit of requests a minute many minutes.
+	ctx, cancel := context.WithTimeout(ctx, r.cfg.ReconcileFor)
 	defer cancel()
 	all, err := s.Numbers.List(ctx)
 	if err != nil {
@@ -169,6 +171,10 @@ func (r *Replenisher) own(ctx context.Context, l *lease, s *seller, in events.Pu
 	if len(done.Foreign) > 0 {
 		r.log.Error().Str("pool", in.Pool).Str("carrier", in.Carrier).Stringer("vn", b.Number).
 			Msg("a number bought for this pool is in another one already; it stays there")
+		if err := r.closeIntent(ctx, l, in, events.OutcomeNotBought); err != nil { // the other pool pays for it
+			return &fault{step: "close", ours: true, err: err}
+		}
+		return nil
 	}
 	s.succeeded()
 	in.Ref = b.Ref

@@ -16,7 +16,7 @@ func readFile(name string) ([]entry, error) {
 	}
 	defer func() { _ = f.Close() }() // it was only read
 	read := readNumbers
-	if strings.HasSuffix(name, ".csv") {
+	if strings.HasSuffix(strings.ToLower(name), ".csv") {
 		read = readTable
 	}
 	return read(f)

@@ -214,7 +214,7 @@ func (c *poolImportCmd) read(p *Process, all *imported) ([]entry, error) {
 		switch {
 		case n == "-":
 			more, err = readNumbers(p.Stdin)
-		case strings.HasSuffix(n, ".csv"):
+		case strings.HasSuffix(strings.ToLower(n), ".csv"):
 			more, err = readFile(n)
 		}
 		if err != nil {

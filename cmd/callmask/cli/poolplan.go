@@ -7,6 +7,7 @@ import (
 	"text/tabwriter"
 	"time"
 
+	"github.com/callmask/callmask/carrier"
 	"github.com/callmask/callmask/replenisher/plan"
 )
 
@@ -62,6 +63,11 @@ func (c *poolPlanCmd) Run(p *Process) error {
 	out := planned{
 		Erlangs: made.Erlangs, Orders: made.Orders, VNs: made.VNs, Blocking: made.Blocking,
 		LowWater: made.LowWater, Target: made.Target, Max: made.Max, Currency: c.Currency,
+	}
+	if c.Currency != "" {
+		if _, err := carrier.ParsePrice("0", c.Currency); err != nil {
+			return fmt.Errorf("--currency: %w", err)
+		}
 	}
 	if c.Price != "" {
 		if out.Cost, err = plan.Cost(made.VNs, c.Price); err != nil {
