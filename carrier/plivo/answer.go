@@ -43,7 +43,7 @@ func newCallbacks(statusURL string) callbacks {
 // nothing and gives 503, which makes Plivo ask the application's fallback URL. So does
 // a connection that lacks either number: <Dial> without callerId would show the
 // caller's real number.
-// https://docs.plivo.com/docs/voice/xml/dial (default of callerId)
+// https://www.plivo.com/docs/voice/xml/routing (default of callerId)
 // https://docs.plivo.com/docs/voice/concepts/callback-configurations
 func (c *Codec) AppendAnswer(dst []byte, _ *vn.Call, d *vn.Decision) (body []byte, mediaType string, status int) {
 	switch {
@@ -55,12 +55,15 @@ func (c *Codec) AppendAnswer(dst []byte, _ *vn.Call, d *vn.Decision) (body []byt
 	return append(dst, c.refusal...), contentType, http.StatusOK
 }
 
-// appendDial appends the connection. timeout and timeLimit must be positive whole
-// seconds; an order's id needs no escaping.
-// https://docs.plivo.com/docs/voice/xml/dial
+// appendDial appends the connection. Both callerId and callerName are the caller's own when
+// they are left out, and a caller's name may hold the real number. timeout and timeLimit must
+// be positive whole seconds; an order's id needs no escaping.
+// https://docs.plivo.com/docs/voice/xml/dial https://www.plivo.com/docs/voice/xml/routing
 func (c *Codec) appendDial(dst []byte, d *vn.Decision) []byte {
 	dst = append(dst, xmlHead+`<Response><Dial callerId="`...)
 	dst = d.CallerID.AppendDigits(dst)
+	dst = append(dst, `" callerName="`...)
+	dst = d.CallerID.AppendE164(dst)
 	dst = append(dst, `" timeout="`...)
 	dst = text.AppendSeconds(dst, d.RingTimeout)
 	dst = append(dst, `" timeLimit="`...)

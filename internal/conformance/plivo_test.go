@@ -185,10 +185,14 @@ func plivoDial(dial *plivoElement) (outcome, error) {
 			return outcome{}, errors.New("a number is not written in digits")
 		}
 	}
+	// A name that is left out is the caller's own, which may hold the real number.
+	if a["callerName"] != "+"+a["callerId"] {
+		return outcome{}, errors.New("callerName is not the number that is shown")
+	}
 	o := outcome{connect: true, destination: "+" + dial.Elements[0].Text, callerID: "+" + a["callerId"]}
-	want := 3
+	want := 4
 	if a["action"] != "" {
-		want = 8
+		want = 9
 		if a["method"] != "POST" || a["callbackMethod"] != "POST" || a["redirect"] != "false" || a["callbackUrl"] != a["action"] {
 			return outcome{}, fmt.Errorf("<Dial> asks for odd callbacks: %v", slices.Sorted(maps.Keys(a)))
 		}
