@@ -27,6 +27,16 @@ const (
 // each up to the order's id; empty when nothing is asked for.
 type callbacks struct{ action, event []byte }
 
+// stopField and its value follow the order's id in a callback's address. Plivo signs
+// "order_id=", the id, "." and the body's fields joined, and an id may hold dots: without a
+// mark that no id can hold, "order_id=order.A7" could be sent on as "order_id=order" and a
+// field that begins with "A7.".
+const (
+	stopField = "stop"
+	stopValue = "1"
+	stop      = "&amp;" + stopField + "=" + stopValue
+)
+
 // newCallbacks asks for both kinds: callbackUrl tells at once that the other side
 // answers, and how long the two talked; action tells why nobody answered. Without
 // redirect the call does not wait for our answer to action, nor hangs on it.
@@ -35,7 +45,7 @@ func newCallbacks(statusURL string) callbacks {
 	to := append(text.AppendXML(nil, statusURL), "?order_id="...)
 	return callbacks{
 		action: append([]byte(`" action="`), to...),
-		event:  append([]byte(`" method="POST" redirect="false" callbackMethod="POST" callbackUrl="`), to...),
+		event:  append([]byte(stop+`" method="POST" redirect="false" callbackMethod="POST" callbackUrl="`), to...),
 	}
 }
 
@@ -70,7 +80,7 @@ func (c *Codec) appendDial(dst []byte, d *vn.Decision) []byte {
 	dst = text.AppendSeconds(dst, d.MaxDuration)
 	if len(c.callbacks.action) > 0 {
 		dst = append(append(dst, c.callbacks.action...), d.OrderID...)
-		dst = append(append(dst, c.callbacks.event...), d.OrderID...)
+		dst = append(append(append(dst, c.callbacks.event...), d.OrderID...), stop...)
 	}
 	dst = append(dst, `"><Number>`...)
 	dst = d.Destination.AppendDigits(dst)

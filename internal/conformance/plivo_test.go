@@ -95,7 +95,7 @@ func plivoSignature(token, address, nonce string, form url.Values) string {
 	address, query, _ := strings.Cut(address, "?")
 	text := address + "?"
 	if query != "" {
-		text += query + "." // one pair that needs no decoding
+		text += query + "." // sorted, and needs no decoding
 	}
 	for _, key := range slices.Sorted(maps.Keys(form)) {
 		text += key + form.Get(key)
