@@ -41,7 +41,8 @@ func (c *Codec) AppendAnswer(dst []byte, _ *vn.Call, d *vn.Decision) (body []byt
 // P-Asserted-Identity and Privacy from the caller's leg to the callee's (issues 277, 459, 1277
 // and 1506 of jambonz/jambonz-feature-server), and sbc-outbound forwards them to the carrier:
 // the first shows the caller's real number, the second hides the VN. What the verb names
-// itself takes precedence in all of them.
+// itself takes precedence in all of them. A display name is sent only when callerName asks
+// for one.
 // https://docs.jambonz.org/docs/webhooks/dial
 func (c *Codec) appendDial(dst []byte, d *vn.Decision) []byte {
 	dst = append(dst, `[{"verb":"dial","callerId":"`...)

@@ -14,6 +14,6 @@
 //   - Numbers are what the SIP trunk delivered. With or without a plus sign, they must
 //     begin with the country code: let the trunk deliver E.164.
 //   - jambonz has no fallback application. An HTTP error ends the call with SIP 480,
-//     upon which the trunk may try its next destination; "#rc=1&rp=ct,rt,5xx" at the end of the
-//     application's call hook makes jambonz ask once more before.
+//     upon which the trunk may try its next destination; "#rc=2&rp=ct,rt,5xx" at the end of the
+//     application's call hook makes jambonz ask twice more before.
 package jambonz

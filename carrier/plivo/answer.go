@@ -27,6 +27,16 @@ const (
 // each up to the order's id; empty when nothing is asked for.
 type callbacks struct{ action, event []byte }
 
+// stopField and its value follow the order's id in a callback's address. Plivo signs
+// "order_id=", the id, "." and the body's fields joined, and an id may hold dots: without a
+// mark that no id can hold, "order_id=order.A7" could be sent on as "order_id=order" and a
+// field that begins with "A7.".
+const (
+	stopField = "stop"
+	stopValue = "1"
+	stop      = "&amp;" + stopField + "=" + stopValue
+)
+
 // newCallbacks asks for both kinds: callbackUrl tells at once that the other side
 // answers, and how long the two talked; action tells why nobody answered. Without
 // redirect the call does not wait for our answer to action, nor hangs on it.
@@ -35,7 +45,7 @@ func newCallbacks(statusURL string) callbacks {
 	to := append(text.AppendXML(nil, statusURL), "?order_id="...)
 	return callbacks{
 		action: append([]byte(`" action="`), to...),
-		event:  append([]byte(`" method="POST" redirect="false" callbackMethod="POST" callbackUrl="`), to...),
+		event:  append([]byte(stop+`" method="POST" redirect="false" callbackMethod="POST" callbackUrl="`), to...),
 	}
 }
 
@@ -43,7 +53,7 @@ func newCallbacks(statusURL string) callbacks {
 // nothing and gives 503, which makes Plivo ask the application's fallback URL. So does
 // a connection that lacks either number: <Dial> without callerId would show the
 // caller's real number.
-// https://docs.plivo.com/docs/voice/xml/dial (default of callerId)
+// https://www.plivo.com/docs/voice/xml/routing (default of callerId)
 // https://docs.plivo.com/docs/voice/concepts/callback-configurations
 func (c *Codec) AppendAnswer(dst []byte, _ *vn.Call, d *vn.Decision) (body []byte, mediaType string, status int) {
 	switch {
@@ -55,19 +65,22 @@ func (c *Codec) AppendAnswer(dst []byte, _ *vn.Call, d *vn.Decision) (body []byt
 	return append(dst, c.refusal...), contentType, http.StatusOK
 }
 
-// appendDial appends the connection. timeout and timeLimit must be positive whole
-// seconds; an order's id needs no escaping.
-// https://docs.plivo.com/docs/voice/xml/dial
+// appendDial appends the connection. Both callerId and callerName are the caller's own when
+// they are left out, and a caller's name may hold the real number. timeout and timeLimit must
+// be positive whole seconds; an order's id needs no escaping.
+// https://docs.plivo.com/docs/voice/xml/dial https://www.plivo.com/docs/voice/xml/routing
 func (c *Codec) appendDial(dst []byte, d *vn.Decision) []byte {
 	dst = append(dst, xmlHead+`<Response><Dial callerId="`...)
 	dst = d.CallerID.AppendDigits(dst)
+	dst = append(dst, `" callerName="`...)
+	dst = d.CallerID.AppendE164(dst)
 	dst = append(dst, `" timeout="`...)
 	dst = text.AppendSeconds(dst, d.RingTimeout)
 	dst = append(dst, `" timeLimit="`...)
 	dst = text.AppendSeconds(dst, d.MaxDuration)
 	if len(c.callbacks.action) > 0 {
 		dst = append(append(dst, c.callbacks.action...), d.OrderID...)
-		dst = append(append(dst, c.callbacks.event...), d.OrderID...)
+		dst = append(append(append(dst, c.callbacks.event...), d.OrderID...), stop...)
 	}
 	dst = append(dst, `"><Number>`...)
 	dst = d.Destination.AppendDigits(dst)

@@ -104,9 +104,10 @@ func FuzzAnswer(f *testing.F) {
 			require.Equal(t, []string{"<Response", "<Dial", "<Number", "Number>", "Dial>", "Response>"}, elements)
 			require.Equal(t, d.Destination.Digits(), text)
 			require.Equal(t, d.CallerID.Digits(), attributes["callerId"])
-			require.Equal(t, public+"/a&b'\"<c>/status?order_id=order-1", attributes["action"])
+			require.Equal(t, "+"+d.CallerID.Digits(), attributes["callerName"], "left out, it is the caller's own name")
+			require.Equal(t, public+"/a&b'\"<c>/status?order_id=order-1&stop=1", attributes["action"])
 			require.Equal(t, attributes["action"], attributes["callbackUrl"])
-			require.Len(t, attributes, 8)
+			require.Len(t, attributes, 9)
 			return
 		}
 		require.Equal(t, []string{"<Response", "<Speak", "Speak>", "<Hangup", "Hangup>", "Response>"}, elements)

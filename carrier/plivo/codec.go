@@ -77,12 +77,13 @@ func New(cfg Config) (*Codec, error) {
 		c.account = []byte(cfg.AuthID)
 	}
 	if cfg.StatusURL != "" {
-		status, err := address("status_url", cfg.StatusURL)
+		// It is made of the setting public_url, which an error therefore names.
+		status, err := address("public_url", cfg.StatusURL)
 		if err != nil {
 			return nil, err
 		}
 		if !strings.HasPrefix(status, base+"/") {
-			return nil, &vn.FieldError{Field: "status_url", Problem: "must begin with public_url: the signature is checked by that"}
+			return nil, &vn.FieldError{Field: "public_url", Problem: "must be what the address for call progress begins with: the signature is checked by it"}
 		}
 		c.callbacks = newCallbacks(status)
 	}

@@ -4,7 +4,7 @@
 //	POST|GET …/voice   ──Decode─────────▶ vn.Call      (vn.ErrForbidden unless signed)
 //	POST|GET …/sms     ──DecodeMessage──▶ vn.Message
 //	POST|GET …/status  ──DecodeProgress─▶ vn.Progress
-//	vn.Decision ──AppendAnswer──▶ <Response><Dial callerId="VN"><Number>real</Number></Dial></Response>
+//	vn.Decision ──AppendAnswer──▶ <Response><Dial callerId="VN" callerName="VN"><Number>real</Number></Dial></Response>
 //	                            | <Response><Hangup reason="rejected"/></Response> | 503: Plivo uses its fallback URL
 //	vn.Verdict ──AppendMessage──▶ <Response><Message src="VN" dst="real" type="sms">text</Message></Response> | <Response/>
 //

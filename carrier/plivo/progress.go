@@ -33,11 +33,27 @@ func (c *Codec) DecodeProgress(ctx *fasthttp.RequestCtx, _ []byte, p *vn.Progres
 	if err != nil || !known {
 		return false, err
 	}
-	if got.OrderID, err = callback.Order(&v.query); err != nil {
+	if got.OrderID, err = orderID(&v.query); err != nil {
 		return false, err
 	}
 	*p = got
 	return true, nil
+}
+
+// orderID reads the order's id back, which counts only when its end is marked.
+func orderID(query *form.Form) ([]byte, error) {
+	id, err := callback.Order(query)
+	if err != nil || id == nil {
+		return nil, err
+	}
+	mark, err := query.Text(stopField)
+	if err != nil {
+		return nil, err
+	}
+	if string(mark.Value) != stopValue {
+		return nil, &vn.FieldError{Field: callback.OrderID, Problem: "has no " + stopField + "=" + stopValue + " behind it, which marks its end"}
+	}
+	return id, nil
 }
 
 // AppendProgressAnswer appends an answer that asks for nothing.

@@ -98,7 +98,7 @@ func TestDecodeProgressReadsEveryCallback(t *testing.T) {
 			t.Parallel()
 			uri := statusURI
 			if test.want == nil || len(test.want.OrderID) > 0 {
-				uri += "?order_id=order-1"
+				uri += "?order_id=order-1&stop=1"
 			}
 			var p vn.Progress
 			known, err := c.DecodeProgress(post(uri, test.form), nil, &p)
@@ -111,7 +111,7 @@ func TestDecodeProgressReadsEveryCallback(t *testing.T) {
 		})
 	}
 	var p vn.Progress
-	f := calleeFields(url.Values{"DialStatus": {"busy"}, "order_id": {"a.b:c-d_1"}})
+	f := calleeFields(url.Values{"DialStatus": {"busy"}, "order_id": {"a.b:c-d_1"}, "stop": {"1"}})
 	f.Del("DialALegUUID")
 	known, err := c.DecodeProgress(get(statusURI, f), nil, &p)
 	require.NoError(t, err)
@@ -122,16 +122,38 @@ func TestDecodeProgressReadsEveryCallback(t *testing.T) {
 func TestDecodeProgressChecksTheSignatureFirst(t *testing.T) {
 	t.Parallel()
 	c := codec(t, Config{})
-	uri := statusURI + "?order_id=order-1"
+	uri := statusURI + "?order_id=order-1&stop=1"
 	f := calleeFields(url.Values{"DialStatus": {"busy"}})
 	moved := post(uri, f)
-	moved.Request.Header.SetRequestURI(statusURI + "?order_id=order-2")
+	moved.Request.Header.SetRequestURI(statusURI + "?order_id=order-2&stop=1")
 	_, err := c.DecodeProgress(moved, nil, new(vn.Progress))
 	require.ErrorIs(t, err, vn.ErrForbidden, "the order's id is signed too")
 	changed := request("POST", uri, with(clone(f), "DialStatus", "completed").Encode())
 	changed.Request.Header.Set(signatureHeader, sign(token, "POST", public+uri, nonce, f))
 	_, err = c.DecodeProgress(changed, nil, new(vn.Progress))
 	require.ErrorIs(t, err, vn.ErrForbidden)
+}
+
+// TestTheEndOfTheOrderCannotBeMoved sends really signed callbacks on with another end of the
+// query: the signed text is the same.
+func TestTheEndOfTheOrderCannotBeMoved(t *testing.T) {
+	t.Parallel()
+	c := codec(t, Config{})
+	f := calleeFields(url.Values{"DialStatus": {"busy"}})
+	for order, sent := range map[string]string{"order.A7": "order", "order-1.A": "order-1"} {
+		key := strings.TrimPrefix(order, sent+".") + "&stop"
+		edited := with(clone(f), key, "=1.")
+		uri := statusURI + "?order_id=" + sent
+		signature := sign(token, "POST", public+statusURI+"?order_id="+order+"&stop=1", nonce, f)
+		require.Equal(t, signature, sign(token, "POST", public+uri, nonce, edited), "the attack is one")
+		for _, query := range []string{uri, uri + "&stop=1"} {
+			ctx := request("POST", query, edited.Encode())
+			ctx.Request.Header.Set(signatureHeader, signature)
+			known, err := c.DecodeProgress(ctx, nil, new(vn.Progress))
+			require.Error(t, err)
+			require.False(t, known)
+		}
+	}
 }
 
 func TestAWrongFieldOfACallbackIsNamedAndItsValueIsNot(t *testing.T) {
@@ -150,9 +172,12 @@ func TestAWrongFieldOfACallbackIsNamedAndItsValueIsNot(t *testing.T) {
 		"a long time":      {"Duration", "", hangupFields(url.Values{"Duration": {"4294967296"}})},
 		"a negative time":  {"Duration", "", hangupFields(url.Values{"Duration": {"-1"}})},
 		"a time in words":  {"Duration", "", hangupFields(url.Values{"Duration": {"12025550100x"}})},
-		"an odd order":     {"order_id", "?order_id=a%2Fb", hangupFields(nil)},
-		"an endless order": {"order_id", "?order_id=" + strings.Repeat("x", 65), hangupFields(nil)},
-		"two orders":       {"order_id", "?order_id=a&order_id=b", hangupFields(nil)},
+		"an odd order":     {"order_id", "?order_id=a%2Fb&stop=1", hangupFields(nil)},
+		"an endless order": {"order_id", "?order_id=" + strings.Repeat("x", 65) + "&stop=1", hangupFields(nil)},
+		"two orders":       {"order_id", "?order_id=a&order_id=b&stop=1", hangupFields(nil)},
+		"no end":           {"order_id", "?order_id=a", hangupFields(nil)},
+		"another end":      {"order_id", "?order_id=a&stop=11", hangupFields(nil)},
+		"two ends":         {"stop", "?order_id=a&stop=1&stop=1", hangupFields(nil)},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()

@@ -25,7 +25,6 @@ type TwilioPhoneConfig struct {
 	AccountSID string
 	AuthToken  string
 	Timeout    time.Duration // of one call; 0 means 15 s
-	UseGET     bool          // announce by GET instead of POST
 }
 
 // TwilioPhone places calls as Twilio would: a signed form to the router, TwiML back.
@@ -64,17 +63,10 @@ func (p *TwilioPhone) Call(ctx context.Context, from, to string) (Result, error)
 	if err != nil {
 		return Result{}, errRequest(err)
 	}
-	header := http.Header{"User-Agent": {"TwilioProxy/1.1"}}
-	method, body := http.MethodPost, []byte(values.Encode())
-	if p.cfg.UseGET {
-		target.RawQuery = values.Encode()
-		method, body, values = http.MethodGet, nil, nil
-	} else {
-		header.Set("Content-Type", "application/x-www-form-urlencoded; charset=UTF-8")
-	}
+	header := http.Header{"User-Agent": {"TwilioProxy/1.1"}, "Content-Type": {"application/x-www-form-urlencoded; charset=UTF-8"}}
 	signed := strings.TrimRight(p.cfg.PublicURL, "/") + target.RequestURI()
 	header.Set("X-Twilio-Signature", SignTwilio(p.cfg.AuthToken, signed, values))
-	result, answer, err := p.web.call(ctx, method, target.String(), header, body, "text/xml")
+	result, answer, err := p.web.call(ctx, http.MethodPost, target.String(), header, []byte(values.Encode()), "text/xml")
 	result.CallID = id
 	if err != nil || answer == nil {
 		return result, err
@@ -82,8 +74,7 @@ func (p *TwilioPhone) Call(ctx context.Context, from, to string) (Result, error)
 	return result, obey(answer, &result)
 }
 
-// SignTwilio returns the X-Twilio-Signature of a request: of the URL alone for a GET
-// (params nil), of the URL and the form for a POST.
+// SignTwilio returns the X-Twilio-Signature of a form that is sent to the URL.
 // https://www.twilio.com/docs/usage/security
 func SignTwilio(token, called string, params url.Values) string {
 	keys := make([]string, 0, len(params))

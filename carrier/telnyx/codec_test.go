@@ -243,7 +243,7 @@ func TestAWrongSettingIsNamed(t *testing.T) {
 		"PEM":             {"public_keys", Config{PublicKeys: []string{"-----BEGIN PUBLIC KEY-----"}}},
 		"unknown refusal": {"refusal", Config{PublicKeys: []string{publicKey(1)}, Refusal: "shout"}},
 		"nothing to say":  {"text", Config{PublicKeys: []string{publicKey(1)}, Refusal: Say, Text: "\t"}},
-		"status address":  {"status_url", Config{PublicKeys: []string{publicKey(1)}, StatusURL: "calls.example.com"}},
+		"status address":  {"public_url", Config{PublicKeys: []string{publicKey(1)}, StatusURL: "calls.example.com"}},
 	} {
 		_, err := New(test.cfg)
 		var field *vn.FieldError

@@ -12,6 +12,9 @@
 // whoever can read a request on its way could send it again; the webhook's address must
 // therefore be https where it leaves the operator's machines.
 //
+// <Dial> without fromDisplayName shows callerId as the name too, so it is left out.
+// https://developers.telnyx.com/docs/voice/programmable-voice/texml-verbs/dial
+//
 // Telnyx takes no message as the answer to a message, so masked messages are not
 // supported.
 package telnyx

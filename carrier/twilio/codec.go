@@ -32,7 +32,7 @@ type Config struct {
 	AccountSID string
 	// AuthTokens sign Twilio's requests: one, or two while the token is rotated.
 	AuthTokens []string
-	// PublicURL is the base of the URLs that Twilio calls, such as
+	// PublicURL is the base of the URLs that Twilio calls, all of them by POST, such as
 	// https://calls.example.com; the request's path and query are appended to it.
 	PublicURL string
 	// Refusal is how callers are refused; empty means Reject.
@@ -75,8 +75,9 @@ func New(cfg Config) (*Codec, error) {
 	if err != nil {
 		return nil, err
 	}
+	// The address is made of the setting public_url, which an error therefore names.
 	if cfg.StatusURL != "" && !strings.HasPrefix(cfg.StatusURL, bases[0]+"/") {
-		return nil, &vn.FieldError{Field: "status_url", Problem: "must begin with public_url: the signature is checked by that"}
+		return nil, &vn.FieldError{Field: "public_url", Problem: "must be what the address for call progress begins with: the signature is checked by it"}
 	}
 	writer, err := twiml.NewWriter(twiml.Config{
 		Refusal: cfg.Refusal, Text: cfg.Text, Language: cfg.Language, StatusURL: cfg.StatusURL, Attributes: answerOnBridge,
@@ -174,20 +175,26 @@ func (c *Codec) DecodeProgress(ctx *fasthttp.RequestCtx, _ []byte, p *vn.Progres
 	return c.reader.Progress(&v.form, ctx.Request.Header.RequestURI(), p)
 }
 
+// accountField is the field that Twilio signs first: no other of its fields sorts before it.
+const accountField = "AccountSid"
+
 // authentic tells whether Twilio signed the request for this account, and leaves its
-// fields in v.form.
+// fields in v.form. A token signs for one account; the field guards against a token that
+// was configured with another account's id.
+//
+// It must be there, once, and come first, so that the signed text says where the URL ends.
+// Otherwise "…/status?order_id=order-12" and "AccountSid" could be sent on as
+// "…/status?order_id=order-1" and a field "2AccountSid", or "…?order_id=A" without its
+// last letter and with a field "A" that is empty: another order's call.
 func (c *Codec) authentic(v *check, ctx *fasthttp.RequestCtx) bool {
-	if !v.verify(&ctx.Request) {
+	if !v.verify(&ctx.Request) || len(v.order) == 0 {
 		return false
 	}
-	// A token signs for one account; the field guards against a token that was
-	// configured with another account's id.
-	for i := range v.form.Params {
-		if p := &v.form.Params[i]; string(p.Key) == "AccountSid" && !bytes.Equal(p.Value, c.account) {
-			return false
-		}
+	first := &v.order[0]
+	if string(first.Key) != accountField || !bytes.Equal(first.Value, c.account) {
+		return false
 	}
-	return true
+	return len(v.order) == 1 || string(v.order[1].Key) != accountField
 }
 
 // AppendAnswer appends the TwiML of the decision to dst. On our own failure it

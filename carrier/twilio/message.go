@@ -109,7 +109,9 @@ func files(f *form.Form) (int, error) {
 // d.Destination, Config.MediaText from the VN back to the sender, or nothing to be done.
 // A text of nothing but spaces cannot be sent (https://www.twilio.com/docs/api/errors/14103)
 // and is dropped. When the decision could not be made, or lacks a number, nothing is
-// appended and the status is 503, which makes Twilio ask the number's fallback URL.
+// appended and the status is 503. Twilio then asks again if the number's SmsUrl says so
+// ("#rc=2&rp=ct,rt,5xx"), and its SmsFallbackUrl if it has one; without either the message is lost.
+// https://www.twilio.com/docs/usage/webhooks/webhooks-connection-overrides
 func (c *Codec) AppendMessage(dst []byte, m *vn.Message, d *vn.Decision, v vn.Verdict) (body []byte, mediaType string, status int) {
 	switch {
 	case v == vn.Drop || v == vn.Relay && len(bytes.TrimSpace(m.Text)) == 0:

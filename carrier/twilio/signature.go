@@ -4,10 +4,8 @@ import (
 	"bytes"
 	"crypto/hmac"
 	"crypto/sha1" //nolint:gosec // the algorithm is Twilio's choice; HMAC-SHA1 is not broken
-	"crypto/sha256"
 	"crypto/subtle"
 	"encoding/base64"
-	"encoding/hex"
 	"hash"
 	"slices"
 	"sync"
@@ -34,12 +32,11 @@ type verifier struct {
 type check struct {
 	bases  []string
 	macs   []hash.Hash  // HMAC-SHA1, one per auth token
-	form   form.Form    // the fields: of the body, of the query when there is no form body
+	form   form.Form    // the fields
 	order  []form.Param // form's pairs as they are signed
 	url    []byte
 	params []byte
 	sum    [sha1.Size]byte
-	hash   [2 * sha256.Size]byte
 	signed [signatureLen]byte
 }
 
@@ -59,39 +56,29 @@ func (v *verifier) get() *check { return v.pool.Get().(*check) } //nolint:errche
 
 func (v *verifier) put(c *check) { v.pool.Put(c) }
 
-// verify tells whether Twilio signed the request, and leaves its fields in c.form.
-// The rules, by https://www.twilio.com/docs/usage/security and the npm package twilio
-// 6.2.0, whose signatures the tests hold:
+// verify tells whether Twilio signed the request, and leaves its fields in c.form and, in
+// their signed order, in c.order. The rules, by https://www.twilio.com/docs/usage/security
+// and the npm package twilio 6.2.0, whose signatures the tests hold:
 //   - the URL is what Twilio called: the public base, path and raw query, no fragment
-//   - POST with a form: the decoded pairs follow, sorted by key, key and value joined
-//   - GET: the query is part of the URL, nothing follows
-//   - POST with JSON: nothing follows, but the URL carries the body's SHA-256
+//   - the form's decoded pairs follow, sorted by key, key and value joined
 //
-// Every byte that is not signed by one of them (a body on a GET, a body of another
-// type) makes the request forbidden.
+// Every byte that is not signed by them (a body of another type) makes the request
+// forbidden. So does every method but POST, although Twilio signs a GET as well: of a GET
+// the URL alone is signed, with the fields in its query. What a stranger wrote, such as
+// "xAccountSid…From…" in a message, then stands at the end of the signed text, of which
+// whoever got hold of the request could cut off any part and send it as a form. A URL
+// whose query carries the fields of a JSON body is refused for the same reason.
 func (c *check) verify(req *fasthttp.Request) bool {
 	signature := req.Header.Peek(signatureHeader)
 	uri := req.Header.RequestURI()
-	if len(signature) != signatureLen || len(uri) == 0 || uri[0] != '/' {
+	if !req.Header.IsPost() || len(signature) != signatureLen || len(uri) == 0 || uri[0] != '/' {
 		return false
 	}
-	c.params = c.params[:0]
-	_, query, _ := bytes.Cut(uri, []byte{'?'})
 	body := req.Body()
-	switch {
-	case req.Header.IsGet():
-		if len(body) > 0 || !c.form.Parse(query) {
-			return false
-		}
-	case form.MediaType(req.Header.ContentType(), "application/json"):
-		if !c.form.Parse(query) || !c.bodyMatches(body) {
-			return false
-		}
-	case len(body) == 0 || form.MediaType(req.Header.ContentType(), "application/x-www-form-urlencoded"):
-		if !c.form.Parse(body) || !c.joinParams() {
-			return false
-		}
-	default:
+	if len(body) > 0 && !form.MediaType(req.Header.ContentType(), "application/x-www-form-urlencoded") {
+		return false
+	}
+	if !c.form.Parse(body) || !c.joinParams() {
 		return false
 	}
 	// The time taken tells which token and spelling signed it, but only to who signed:
@@ -126,6 +113,7 @@ var callers = []string{"From", "ForwardedFrom"}
 // pair without an equals sign, of which Twilio sends none (a signed "To=x" as a lone key
 // "Tox"), and a caller's number where it is not expected (see form.Stray).
 func (c *check) joinParams() bool {
+	c.params = c.params[:0]
 	for i := range c.form.Params {
 		if c.form.Params[i].Bare {
 			return false
@@ -145,16 +133,4 @@ func (c *check) joinParams() bool {
 		c.params = append(append(c.params, p.Key...), p.Value...)
 	}
 	return !form.Stray(c.params, "From", callers, c.order)
-}
-
-// bodyMatches tells whether the query's bodySHA256 is the hash of the body.
-// https://www.twilio.com/docs/usage/security
-func (c *check) bodyMatches(body []byte) bool {
-	want, err := c.form.Get("bodySHA256")
-	if err != nil {
-		return false
-	}
-	sum := sha256.Sum256(body)
-	hex.Encode(c.hash[:], sum[:])
-	return subtle.ConstantTimeCompare(c.hash[:], want.Value) == 1
 }

@@ -2,6 +2,7 @@ package twilio
 
 import (
 	"bytes"
+	"crypto/sha256"
 	"encoding/json"
 	"fmt"
 	"net/url"
@@ -25,7 +26,7 @@ type vector struct {
 	Signature string         `json:"signature"`
 }
 
-// values returns the vector's parameters, nil for a GET.
+// values returns the vector's parameters, none where the URL alone is signed.
 func (v *vector) values() url.Values {
 	values := url.Values{}
 	for key, value := range v.Params {
@@ -41,26 +42,20 @@ func (v *vector) values() url.Values {
 	return values
 }
 
-// request returns the vector as a request, and the base of its URL.
+// bare tells whether the URL alone is signed: a GET, or a POST of JSON.
+func (v *vector) bare() bool { return v.Body != nil || len(v.Params) == 0 }
+
+// request returns the vector as a form, and the base of its URL.
 func (v *vector) request(t *testing.T) (*fasthttp.Request, string) {
 	t.Helper()
 	u, err := url.Parse(v.URL)
 	require.NoError(t, err)
 	req := new(fasthttp.Request)
+	req.Header.SetMethod("POST")
 	req.Header.SetRequestURI(u.RequestURI())
 	req.Header.Set(signatureHeader, v.Signature)
-	switch values := v.values(); {
-	case v.Body != nil:
-		req.Header.SetMethod("POST")
-		req.Header.SetContentType("application/json")
-		req.SetBodyString(*v.Body)
-	case len(values) > 0:
-		req.Header.SetMethod("POST")
-		req.Header.SetContentType("application/x-www-form-urlencoded; charset=UTF-8")
-		req.SetBodyString(values.Encode())
-	default:
-		req.Header.SetMethod("GET")
-	}
+	req.Header.SetContentType("application/x-www-form-urlencoded; charset=UTF-8")
+	req.SetBodyString(v.values().Encode())
 	return req, u.Scheme + "://" + u.Host
 }
 
@@ -86,6 +81,9 @@ func signedBy(t *testing.T, req *fasthttp.Request, public string, tokens ...stri
 func TestSignaturesOfTwiliosOwnLibraryAreAccepted(t *testing.T) {
 	t.Parallel()
 	for _, v := range vectors(t) {
+		if v.bare() {
+			continue
+		}
 		t.Run(v.Name, func(t *testing.T) {
 			t.Parallel()
 			req, base := v.request(t)
@@ -102,6 +100,25 @@ func TestSignaturesOfTwiliosOwnLibraryAreAccepted(t *testing.T) {
 			require.False(t, signedBy(t, req, base, v.AuthToken), "no signature")
 		})
 	}
+}
+
+// TestTheHMACOfABareURLIsTwilios holds the two vectors that verify does not take: requests
+// without a form.
+func TestTheHMACOfABareURLIsTwilios(t *testing.T) {
+	t.Parallel()
+	held := 0
+	for _, v := range vectors(t) {
+		if !v.bare() {
+			continue
+		}
+		held++
+		c := newVerifier([]string{v.AuthToken}, nil).get()
+		c.url = []byte(v.URL)
+		require.True(t, c.matches(c.macs[0], []byte(v.Signature)), v.Name)
+		c.url = append(c.url, '&')
+		require.False(t, c.matches(c.macs[0], []byte(v.Signature)), v.Name)
+	}
+	require.Equal(t, 2, held)
 }
 
 func TestThePortMayBeWrittenOrLeftOut(t *testing.T) {
@@ -121,11 +138,9 @@ func TestThePortMayBeWrittenOrLeftOut(t *testing.T) {
 		{"https://h.example/base/x", "https://h.example/base/", true},
 		{"https://[2001:db8::1]:443/x", "https://[2001:db8::1]", true},
 	} {
-		req := new(fasthttp.Request)
-		req.Header.SetMethod("GET")
-		req.Header.SetRequestURI("/x")
-		req.Header.Set(signatureHeader, sign("12345", c.signed, nil))
-		require.Equal(t, c.want, signedBy(t, req, c.public, "12345"), "%s by %s", c.signed, c.public)
+		ctx := post(t, "/x", fields())
+		ctx.Request.Header.Set(signatureHeader, sign("12345", c.signed, fields()))
+		require.Equal(t, c.want, signedBy(t, &ctx.Request, c.public, "12345"), "%s by %s", c.signed, c.public)
 	}
 }
 
@@ -155,29 +170,107 @@ func TestARepeatedFieldIsSignedByItsDistinctValuesInOrder(t *testing.T) {
 
 func TestBytesThatAreNotSignedMakeARequestForbidden(t *testing.T) {
 	t.Parallel()
-	get := new(fasthttp.Request)
-	get.Header.SetMethod("GET")
-	get.Header.SetRequestURI("/x?" + fields().Encode())
-	get.Header.Set(signatureHeader, sign(token, public+"/x?"+fields().Encode(), nil))
-	require.True(t, signedBy(t, get, public, token))
-	get.SetBodyString("To=%2B12025550199")
-	require.False(t, signedBy(t, get, public, token), "a body on a GET")
-
 	for _, contentType := range []string{"text/plain", "multipart/form-data; boundary=x", "", "application/json"} {
 		req := post(t, "/x", fields())
 		req.Request.Header.SetContentType(contentType)
 		req.Request.Header.SetNoDefaultContentType(true)
 		require.False(t, signedBy(t, &req.Request, public, token), "content type %q", contentType)
 	}
+}
 
-	for _, v := range vectors(t) {
-		if v.Body == nil {
-			continue
-		}
-		req, base := v.request(t)
-		req.SetBodyString(*v.Body + " ")
-		require.False(t, signedBy(t, req, base, v.AuthToken), "a JSON body that its hash does not fit")
+// unsigned returns a request of the method without a body.
+func unsigned(method, uri string) *fasthttp.RequestCtx {
+	ctx := new(fasthttp.RequestCtx)
+	ctx.Request.Header.SetMethod(method)
+	ctx.Request.Header.SetRequestURI(uri)
+	return ctx
+}
+
+// refused requires that nothing is read from the request.
+func refused(t *testing.T, c *Codec, ctx *fasthttp.RequestCtx, why string) {
+	t.Helper()
+	require.ErrorIs(t, c.Decode(ctx, nil, new(vn.Call)), vn.ErrForbidden, why)
+	require.ErrorIs(t, c.DecodeMessage(ctx, nil, new(vn.Message)), vn.ErrForbidden, why)
+	known, err := c.DecodeProgress(ctx, nil, new(vn.Progress))
+	require.ErrorIs(t, err, vn.ErrForbidden, why)
+	require.False(t, known, why)
+}
+
+func TestEveryMethodButPOSTIsForbidden(t *testing.T) {
+	t.Parallel()
+	c := codec(t, Config{})
+	uri := "/x?" + fields().Encode()
+	for _, method := range []string{"GET", "HEAD", "PUT", "POST"} {
+		ctx := unsigned(method, uri)
+		ctx.Request.Header.Set(signatureHeader, sign(token, public+uri, nil))
+		refused(t, c, ctx, method+" with the fields in the query")
 	}
+	for _, method := range []string{"GET", "PUT", "PATCH", "DELETE"} {
+		ctx := post(t, "/x", fields())
+		ctx.Request.Header.SetMethod(method)
+		refused(t, c, ctx, method+" of a form")
+	}
+}
+
+func TestAJSONBodyIsForbidden(t *testing.T) {
+	t.Parallel()
+	body := []byte(`{}`)
+	uri := fmt.Sprintf("/x?%s&bodySHA256=%x", fields().Encode(), sha256.Sum256(body))
+	ctx := unsigned("POST", uri)
+	ctx.Request.Header.SetContentType("application/json")
+	ctx.Request.SetBody(body)
+	ctx.Request.Header.Set(signatureHeader, sign(token, public+uri, nil))
+	refused(t, codec(t, Config{}), ctx, "Twilio sends calls and messages as forms")
+}
+
+// TestTheEndOfTheURLCannotBeMoved sends really signed requests on with another end of the
+// URL: the signed text is the same.
+func TestTheEndOfTheURLCannotBeMoved(t *testing.T) {
+	t.Parallel()
+	c := codec(t, Config{})
+	const uri = statusPath + "?order_id="
+	for name, test := range map[string]struct {
+		signed, sent string // the order
+		edit         func(url.Values)
+	}{
+		"digits go to the first key": {"order-12", "order-1", func(f url.Values) { f.Del("AccountSid"); f.Set("2AccountSid", account) }},
+		"a letter becomes a field":   {"order-A", "order-", func(f url.Values) { f.Set("A", "") }},
+		"a word becomes a field":     {"order.AB7", "order.", func(f url.Values) { f.Set("AB", "7") }},
+		"the account goes along":     {"o", "oAccountSid" + account, func(f url.Values) { f.Del("AccountSid") }},
+	} {
+		edited := dialled()
+		test.edit(edited)
+		signature := sign(token, public+uri+test.signed, dialled())
+		require.Equal(t, signature, sign(token, public+uri+test.sent, edited), "%s: the attack is one", name)
+		ctx := post(t, uri+test.signed, dialled())
+		var p vn.Progress
+		known, err := c.DecodeProgress(ctx, nil, &p)
+		require.NoError(t, err, name)
+		require.True(t, known, name)
+		require.Equal(t, test.signed, string(p.OrderID), name)
+		refused(t, c, post(t, uri+test.sent, edited), name)
+	}
+}
+
+func TestTheAccountMustBeNamedOnce(t *testing.T) {
+	t.Parallel()
+	c := codec(t, Config{})
+	for name, edit := range map[string]func(url.Values){
+		"missing":         func(f url.Values) { f.Del("AccountSid") },
+		"empty":           func(f url.Values) { f.Set("AccountSid", "") },
+		"another":         func(f url.Values) { f.Set("AccountSid", "AC00000000000000000000000000000000") },
+		"longer":          func(f url.Values) { f.Set("AccountSid", account+"0") },
+		"another as well": func(f url.Values) { f.Add("AccountSid", "ACz") },
+		"in lower case":   func(f url.Values) { f.Del("AccountSid"); f.Set("accountSid", account) },
+		"not the first":   func(f url.Values) { f.Set("1", "x") },
+	} {
+		f := fields()
+		edit(f)
+		refused(t, c, post(t, "/x", f), name)
+	}
+	empty := post(t, "/x", url.Values{})
+	require.True(t, signedBy(t, &empty.Request, public, token))
+	refused(t, c, empty, "no field at all")
 }
 
 // TestNobodyElsesCallerCanBeReadFromASignedRequest divides signed fields anew: the
@@ -187,12 +280,12 @@ func TestNobodyElsesCallerCanBeReadFromASignedRequest(t *testing.T) {
 	c := codec(t, Config{})
 	for name, test := range map[string]struct{ signed, sent url.Values }{
 		"a call that was forwarded": {
-			url.Values{"CallSid": {"CA0"}, "ForwardedFrom": {"+12025550199"}, "From": {"+12025550100"}, "To": {"+12025550101"}},
-			url.Values{"CallSid": {"CA0"}, "Forwarded": {""}, "From": {"+12025550199"}, "From+1": {"2025550100"}, "To": {"+12025550101"}},
+			url.Values{"AccountSid": {account}, "CallSid": {"CA0"}, "ForwardedFrom": {"+12025550199"}, "From": {"+12025550100"}, "To": {"+12025550101"}},
+			url.Values{"AccountSid": {account}, "CallSid": {"CA0"}, "Forwarded": {""}, "From": {"+12025550199"}, "From+1": {"2025550100"}, "To": {"+12025550101"}},
 		},
 		"a name that the caller chose": {
-			url.Values{"CallSid": {"CA0"}, "CallerName": {"xFrom+12025550199G"}, "From": {"+12025550100"}, "To": {"+12025550101"}},
-			url.Values{"CallSid": {"CA0"}, "CallerName": {"x"}, "From": {"+12025550199"}, "GFrom": {"+12025550100"}, "To": {"+12025550101"}},
+			url.Values{"AccountSid": {account}, "CallSid": {"CA0"}, "CallerName": {"xFrom+12025550199G"}, "From": {"+12025550100"}, "To": {"+12025550101"}},
+			url.Values{"AccountSid": {account}, "CallSid": {"CA0"}, "CallerName": {"x"}, "From": {"+12025550199"}, "GFrom": {"+12025550100"}, "To": {"+12025550101"}},
 		},
 	} {
 		signature := sign(token, public+"/x", test.signed)

@@ -1,14 +1,12 @@
 package vonage
 
 import (
-	"bytes"
 	"strings"
 	"time"
 
 	"github.com/valyala/fasthttp"
 
 	"github.com/callmask/callmask/carrier/internal/callback"
-	"github.com/callmask/callmask/carrier/internal/form"
 	"github.com/callmask/callmask/carrier/internal/jsonform"
 	"github.com/callmask/callmask/carrier/internal/text"
 	"github.com/callmask/callmask/vn"
@@ -71,45 +69,14 @@ func New(cfg Config) (*Codec, error) {
 
 // Decode checks the signature, then reads the call. Without a valid one nothing but
 // vn.ErrForbidden is told; a wrong field gives a *vn.FieldError. call.ID has its own
-// memory. secret is not used.
+// memory. secret is not used. Of a GET, whatever its address holds, nothing is signed that we
+// could check: it is refused.
 func (c *Codec) Decode(ctx *fasthttp.RequestCtx, _ []byte, call *vn.Call) error {
 	payload := ctx.PostBody()
-	switch {
-	case ctx.IsPost():
-	case ctx.IsGet() && len(payload) == 0:
-		var ok bool
-		if payload, ok = queryPayload(ctx.RequestURI()); !ok {
-			return vn.ErrForbidden
-		}
-	default:
-		return vn.ErrForbidden
-	}
-	if !c.verifier.verify(ctx.Request.Header.Peek("Authorization"), payload) {
+	if !ctx.IsPost() || !c.verifier.verify(ctx.Request.Header.Peek("Authorization"), payload) {
 		return vn.ErrForbidden
 	}
 	return decode(payload, call)
-}
-
-// queryPayload returns what Vonage signs of a GET: its parameters as one JSON object of
-// strings, in their order and without spaces. It is said in an article of Vonage's
-// support, and no request was at hand to prove it; if it is wrong, no GET is accepted.
-// https://api.support.vonage.com/hc/en-us/articles/19033783342876
-func queryPayload(uri []byte) ([]byte, bool) {
-	_, query, _ := bytes.Cut(uri, []byte{'?'})
-	var f form.Form
-	if !f.Parse(query) {
-		return nil, false
-	}
-	payload := []byte{'{'}
-	for i, p := range f.Params {
-		if i > 0 {
-			payload = append(payload, ',')
-		}
-		payload = text.AppendJSON(payload, p.Key)
-		payload = append(payload, ':')
-		payload = text.AppendJSON(payload, p.Value)
-	}
-	return append(payload, '}'), true
 }
 
 // decode reads the fields of the answer webhook.

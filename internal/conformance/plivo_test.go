@@ -95,7 +95,7 @@ func plivoSignature(token, address, nonce string, form url.Values) string {
 	address, query, _ := strings.Cut(address, "?")
 	text := address + "?"
 	if query != "" {
-		text += query + "." // one pair that needs no decoding
+		text += query + "." // sorted, and needs no decoding
 	}
 	for _, key := range slices.Sorted(maps.Keys(form)) {
 		text += key + form.Get(key)
@@ -185,10 +185,14 @@ func plivoDial(dial *plivoElement) (outcome, error) {
 			return outcome{}, errors.New("a number is not written in digits")
 		}
 	}
+	// A name that is left out is the caller's own, which may hold the real number.
+	if a["callerName"] != "+"+a["callerId"] {
+		return outcome{}, errors.New("callerName is not the number that is shown")
+	}
 	o := outcome{connect: true, destination: "+" + dial.Elements[0].Text, callerID: "+" + a["callerId"]}
-	want := 3
+	want := 4
 	if a["action"] != "" {
-		want = 8
+		want = 9
 		if a["method"] != "POST" || a["callbackMethod"] != "POST" || a["redirect"] != "false" || a["callbackUrl"] != a["action"] {
 			return outcome{}, fmt.Errorf("<Dial> asks for odd callbacks: %v", slices.Sorted(maps.Keys(a)))
 		}

@@ -44,7 +44,8 @@ func (twilioPhone) form(c *ringing) url.Values {
 		"AccountSid": {twilioAccount}, "ApiVersion": {"2010-04-01"}, "From": {c.calling}, "To": {c.called}, "FromCountry": {"US"}, "ToCountry": {"US"},
 	}
 	if c.hostile != "" {
-		for _, field := range []string{"ApiVersion", "FromCountry", "ToCountry", "FromCity", "CallerName", "ForwardedFrom", "StirVerstat", "NewField", c.hostile} {
+		// Twilio's names begin with a letter, and none sorts before AccountSid.
+		for _, field := range []string{"ApiVersion", "FromCountry", "ToCountry", "FromCity", "CallerName", "ForwardedFrom", "StirVerstat", "NewField", "Z" + c.hostile} {
 			form.Set(field, c.hostile)
 		}
 	}

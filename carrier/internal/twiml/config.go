@@ -73,7 +73,8 @@ func NewWriter(cfg Config) (*Writer, error) {
 	if cfg.StatusURL == "" {
 		return w, nil
 	}
-	if _, err := ParseURL("status_url", cfg.StatusURL); err != nil {
+	// The address is made of the setting public_url, which an error therefore names.
+	if _, err := ParseURL("public_url", cfg.StatusURL); err != nil {
 		return nil, err
 	}
 	w.action = append(text.AppendXML([]byte(` action="`), cfg.StatusURL), "?"+callback.OrderID+"="...)

@@ -55,8 +55,8 @@ const plivoXML = (build) => xml(() => {
   build(response);
   return response.toXML();
 });
-const plivoDial = (more) => plivoXML((r) => r.addDial({ callerId: '12025550102', timeout: 30, timeLimit: 3600, ...more }).addNumber('447700900123'));
-const plivoStatus = status('plivo', 'order-1');
+const plivoDial = (more) => plivoXML((r) => r.addDial({ callerId: '12025550102', callerName: '+12025550102', timeout: 30, timeLimit: 3600, ...more }).addNumber('447700900123'));
+const plivoStatus = `${status('plivo', 'order-1')}&stop=1`; // the mark behind the order's id
 
 const ncco = (...actions) => (golden) => {
   const builder = new NCCOBuilder();
