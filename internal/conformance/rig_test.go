@@ -164,7 +164,7 @@ func (r *rig) serve(t *testing.T, budget time.Duration, refusals int) string {
 	codec, err := r.carrier.Codec()
 	require.NoError(t, err)
 	served := router.Carrier{Name: name, ID: r.carrier.ID, Codec: codec}
-	cfg := router.Config{Addr: "127.0.0.1:0", Budget: budget, RefusalsPerMinute: refusals}
+	cfg := router.Config{Addr: "127.0.0.1:0", Budget: budget, RefusalsPerMinute: refusals, MessagesPerMinute: -1}
 	if r.resolver {
 		cfg.Resolvers = []router.Carrier{served}
 	} else {
