@@ -4,6 +4,7 @@ import (
 	"errors"
 	"net/http"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/callmask/callmask/vn"
@@ -26,8 +27,26 @@ type Bought struct {
 	// WebhookURL is where calls to the number are announced. It is empty until all of
 	// the number's settings are as they should be: Configure then puts them right.
 	WebhookURL string
-	Price      string // monthly, a decimal such as "1.15"; empty when the carrier does not tell it here
-	Currency   string // ISO 4217; empty with Price
+	// CallsGoTo is what gets the calls to the number now, whatever else is set: an
+	// address, or the carrier's own id or address of an application, trunk or flow. It is
+	// empty when nothing does: then the number is attached to nobody.
+	CallsGoTo string
+	Price     string // monthly, a decimal such as "1.15"; empty when the carrier does not tell it here
+	Currency  string // ISO 4217; empty with Price
+}
+
+// Reaches tells whether the calls to the number go to this address. What follows "#" in
+// it only tells the carrier how to ask there.
+func (b *Bought) Reaches(webhookURL string) bool {
+	goes, _, _ := strings.Cut(b.CallsGoTo, "#")
+	wanted, _, _ := strings.Cut(webhookURL, "#")
+	return goes != "" && goes == wanted
+}
+
+// Elsewhere tells whether the number is attached to somebody else than this address: it
+// may be in use there.
+func (b *Bought) Elsewhere(webhookURL string) bool {
+	return b.CallsGoTo != "" && !b.Reaches(webhookURL)
 }
 
 // What a failed request means, for errors.Is. Most come together with the *APIError

@@ -47,3 +47,23 @@ func TestOnlyACertainNoMeansThatNothingWasBought(t *testing.T) {
 		require.Equal(t, test.want, carrier.NothingBought(test.err), name)
 	}
 }
+
+func TestWhatFollowsTheHashDoesNotCount(t *testing.T) {
+	t.Parallel()
+	const ours = "https://calls.example.com/voice#ct=500"
+	for goes, want := range map[string][2]bool{ // reaches us, elsewhere
+		"":                                      {false, false},
+		ours:                                    {true, false},
+		"https://calls.example.com/voice":       {true, false},
+		"https://calls.example.com/voice#":      {true, false},
+		"https://calls.example.com/voice/x":     {false, true},
+		"https://calls.example.com":             {false, true},
+		"https://other.example.com/voice#ct=50": {false, true},
+		"AP01":                                  {false, true},
+		"#":                                     {false, true},
+	} {
+		b := carrier.Bought{CallsGoTo: goes, WebhookURL: "is another question"}
+		require.Equal(t, want, [2]bool{b.Reaches(ours), b.Elsewhere(ours)}, goes)
+		require.Equal(t, [2]bool{false, goes != ""}, [2]bool{b.Reaches(""), b.Elsewhere("")}, goes)
+	}
+}

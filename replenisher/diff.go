@@ -34,7 +34,7 @@ type Action string
 // The actions.
 const (
 	Adopt     Action = "adopt"     // paid for and in no pool, or in one that does not say so: that is put right
-	Configure Action = "configure" // its calls do not come to us; they will
+	Configure Action = "configure" // its calls do not come to us, or it is not set up as it should be; it will be
 	Remove    Action = "remove"    // the carrier has it no more; it leaves its pool, a leased one when its order ends
 	GiveBack  Action = "release"   // its release was cut short; it is finished
 	Wait      Action = "wait"      // too early to tell; nothing is done now

@@ -23,8 +23,8 @@ const releaseGrace = time.Hour
 // the inventory by now. Its intent is read again, after the inventory: whoever takes a
 // number out notes that first.
 func (r *Replenisher) orphan(ctx context.Context, s *seller, held carrier.Bought, intents []noted, opt ReconcileOptions) (st step, ours bool, err error) {
-	loose := !strings.HasPrefix(held.Tag, tagPrefix) && (s.WebhookURL == "" || held.WebhookURL != s.WebhookURL)
-	was := explains(held, intents)
+	loose := !strings.HasPrefix(held.Tag, tagPrefix) && !held.Reaches(s.WebhookURL)
+	was := s.explains(held, intents)
 	if loose && (held.Tag != "" || !was.mayStillCome()) {
 		return step{}, false, nil
 	}
@@ -52,14 +52,19 @@ func (r *Replenisher) orphan(ctx context.Context, s *seller, held carrier.Bought
 		return step{row: row}, true, nil
 	case loose:
 		return r.stray(s, row, held, opt), true, nil
+	case held.Elsewhere(s.WebhookURL) && !opt.Force:
+		row.Action, row.Detail = Report, "was bought for this pool, but its calls go elsewhere: --force takes it all the same"
+		return step{row: row}, true, nil
 	}
 	st, err = r.judge(ctx, s, row, held, noted{in, seq}, opt)
 	return st, true, err
 }
 
 // explains returns the intent that a number of the list was bought by: the one whose
-// tag it bears, or, where the carrier kept none, the one that says most.
-func explains(held carrier.Bought, intents []noted) noted {
+// tag it bears, or, where the carrier kept none, the one that says most. One that bears
+// a tag of none of them may be another installation's, which was quicker than we: it is
+// ours for certain only if its calls come to us.
+func (s *seller) explains(held carrier.Bought, intents []noted) noted {
 	tagged := strings.HasPrefix(held.Tag, tagPrefix)
 	var best noted
 	for _, in := range intents {
@@ -67,7 +72,7 @@ func explains(held carrier.Bought, intents []noted) noted {
 			best = in
 		}
 	}
-	if best.seq == 0 && held.WebhookURL == "" && strings.HasPrefix(held.Tag, tagPrefix+held.Number.Digits()+":") {
+	if best.seq == 0 && held.Reaches(s.WebhookURL) && strings.HasPrefix(held.Tag, tagPrefix+held.Number.Digits()+":") {
 		return replaced(intents)
 	}
 	return best
@@ -119,7 +124,7 @@ func (r *Replenisher) judge(ctx context.Context, s *seller, row Row, held carrie
 		case r.now().Sub(in.ClosedAt) < releaseGrace:
 			row.Action, row.Detail = Wait, "the carrier has accepted its release"
 			return step{row: row}, nil
-		case held.Tag == tag(in.PurchaseIntent):
+		case held.Tag == tag(in.PurchaseIntent) && !held.Elsewhere(s.WebhookURL):
 			return r.releaseAgain(s, row, held, in), nil
 		}
 		return r.stray(s, row, held, opt), nil // somebody may have bought it anew
@@ -145,9 +150,8 @@ func (r *Replenisher) judge(ctx context.Context, s *seller, row Row, held carrie
 // stray judges a number that bears our mark or calls us, but that no intent of ours
 // explains. Its pool is never guessed.
 func (r *Replenisher) stray(s *seller, row Row, held carrier.Bought, opt ReconcileOptions) step {
-	elsewhere := held.WebhookURL != "" && held.WebhookURL != s.WebhookURL
 	switch {
-	case elsewhere && (opt.Pool == "" || !opt.Force):
+	case held.Elsewhere(s.WebhookURL) && (opt.Pool == "" || !opt.Force):
 		row.Action = Report
 		row.Detail = "may be another installation's: its calls go elsewhere; --pool with --force takes it into a pool all the same"
 	case opt.Pool == "":
@@ -201,7 +205,7 @@ func (r *Replenisher) adopt(s *seller, row Row, held carrier.Bought, by events.P
 		if err := r.ownOne(ctx, row.Pool, s.name, owned); err != nil {
 			return "", err
 		}
-		if err := r.bill(ctx, scripts.Inventory{Pool: row.Pool, Carrier: s.name, Owned: owned}, by, seq); err != nil {
+		if err := r.bill(ctx, scripts.Inventory{Pool: row.Pool, Carrier: s.name, Owned: owned}, held, by, seq); err != nil {
 			return "", err
 		}
 		r.metrics.adopted.WithLabelValues(row.Pool, s.name).Inc()
@@ -211,10 +215,13 @@ func (r *Replenisher) adopt(s *seller, row Row, held carrier.Bought, by events.P
 }
 
 // bill announces a number that was adopted, and notes in the intent of its pool, which
-// has this sequence, that the pool pays for it. The pool that it was bought for pays no
-// more, if it is another one.
-func (r *Replenisher) bill(ctx context.Context, inv scripts.Inventory, by events.PurchaseIntent, seq uint64) error {
+// has this sequence, that the pool pays for it: what it was offered for, or else what the
+// list says. The pool that it was bought for pays no more, if it is another one.
+func (r *Replenisher) bill(ctx context.Context, inv scripts.Inventory, held carrier.Bought, by events.PurchaseIntent, seq uint64) error {
 	in := r.intentOf(inv, by)
+	if in.Price == "" {
+		in.Price, in.Currency = held.Price, held.Currency
+	}
 	if by.Pool != inv.Pool || by.Outcome != events.OutcomeBought {
 		in.Outcome, in.Reason, in.ClosedAt = events.OutcomeBought, "", r.now()
 		if err := r.announce(ctx, &in, events.ReasonAdopted); err != nil {

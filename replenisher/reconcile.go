@@ -25,7 +25,8 @@ type ReconcileOptions struct {
 	// they are reported. One whose calls go elsewhere may be another installation's,
 	// so it needs Force too.
 	Pool string
-	// Force acts although much is missing: see BrakeError.
+	// Force acts although much is missing: see BrakeError. It also adopts numbers whose
+	// calls go elsewhere: into the pool that bought them, others into Pool.
 	Force bool
 	// Progress, if not nil, is told how many of the rows are done.
 	Progress func(done, of int)
@@ -224,7 +225,7 @@ func (r *Replenisher) compare(ctx context.Context, s *seller, seen *reading, opt
 func (r *Replenisher) finishRelease(s *seller, n vn.Number, in noted, seen *reading) step {
 	row := Row{VN: n.E164(), Pool: in.Pool, Action: GiveBack, Detail: "its release (" + in.Reason + ") was begun and not finished"}
 	intent := in.PurchaseIntent
-	if held, ok := seen.listed[n]; ok {
+	if held, ok := seen.listed[n]; ok && !held.Elsewhere(s.WebhookURL) { // else somebody may have bought it anew
 		intent.Ref = held.Ref
 	}
 	return step{row, func(ctx context.Context) (string, error) {
@@ -251,18 +252,22 @@ func (r *Replenisher) both(s *seller, inv scripts.Inventory, held carrier.Bought
 	case last.seq == 0 && bought(inv, &in):
 		row.Action, row.Detail = Adopt, "nothing says that its pool pays for it"
 		return step{row, func(ctx context.Context) (string, error) {
-			return "its pool pays for it", r.bill(ctx, inv, in, 0)
+			return "its pool pays for it", r.bill(ctx, inv, held, in, 0)
 		}}, true
+	case wrong && !bought(inv, &in) && held.Reaches(s.WebhookURL): // what else is set is up to whoever set it up
 	case wrong && !bought(inv, &in):
 		row.Action, row.Detail = Report, "its calls do not come to us; it was imported, so set its address at the carrier yourself"
 		return step{row: row}, true
 	case wrong:
 		row.Action, row.Detail = Configure, "its calls do not come to us"
+		if held.Reaches(s.WebhookURL) {
+			row.Detail = "its other settings at the carrier are not ours"
+		}
 		return step{row, func(ctx context.Context) (string, error) {
 			if err := r.configure(ctx, s, held); err != nil {
 				return "", &fault{step: "configure", err: err}
 			}
-			return "its calls come to us again", nil
+			return "it is set up again", nil
 		}}, true
 	}
 	return step{}, false

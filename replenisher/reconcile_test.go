@@ -62,77 +62,6 @@ func TestWhatAgreesIsLeftAlone(t *testing.T) {
 	}
 }
 
-// A purchase that took effect after we had given it up.
-func TestALatePurchaseComesIntoThePoolOfItsIntent(t *testing.T) {
-	t.Parallel()
-	w, _, r := filledLondon(t)
-	in := events.PurchaseIntent{VN: stranger.Digits(), Pool: "london", Carrier: "first", Price: "1.00", Currency: "USD", At: w.now, ClosedAt: w.now, Outcome: events.OutcomeNotBought}
-	w.put(in)
-	w.lists(stranger, tag(in), "")
-	row := single(t, compare(t, r, ReconcileOptions{}), Adopt, stranger)
-	require.Equal(t, "london", row.Pool)
-	require.Equal(t, "london", w.inventory[stranger].Pool)
-	require.Equal(t, events.OutcomeBought, w.outcome("london", stranger), "it costs money")
-	require.Equal(t, events.ReasonAdopted, w.bought[len(w.bought)-1].Reason)
-	w.addsUp(t)
-	require.Empty(t, compare(t, r, ReconcileOptions{}).Rows)
-}
-
-// Its intent was given up and another one written in its place, which found it sold.
-func TestALatePurchaseWhoseIntentWasReplacedComesIntoItsPool(t *testing.T) {
-	t.Parallel()
-	for _, pools := range [][]string{{"london"}, {"london", "leeds"}} {
-		w, _, r := filledLondon(t)
-		for _, pool := range pools {
-			w.put(events.PurchaseIntent{VN: stranger.Digits(), Pool: pool, Carrier: "first", At: w.now, ClosedAt: w.now, Outcome: events.OutcomeNotBought})
-		}
-		w.lists(stranger, "callmask:"+stranger.Digits()+":before", "")
-		if len(pools) > 1 {
-			single(t, compare(t, r, ReconcileOptions{}), Report, stranger)
-			continue
-		}
-		single(t, compare(t, r, ReconcileOptions{}), Adopt, stranger)
-		require.Empty(t, compare(t, r, ReconcileOptions{}).Rows)
-		w.addsUp(t)
-	}
-}
-
-func TestAPoolIsNeverGuessed(t *testing.T) {
-	t.Parallel()
-	other := events.PurchaseIntent{VN: stranger.Digits(), Pool: "london", Carrier: "first", At: time.Unix(1, 0), ClosedAt: time.Unix(2, 0), Outcome: events.OutcomeNotBought}
-	for name, tt := range map[string]struct {
-		tag, url string
-		intent   *events.PurchaseIntent
-		force    bool // needed to adopt it
-	}{
-		"tagged, no intent":                   {"callmask:447700900999:x", "", nil, false},
-		"tagged by another intent":            {"callmask:447700900999:x", webhook, &other, false},
-		"ours by its address alone":           {"hot line", webhook, nil, false},
-		"tagged, another installation's":      {"callmask:447700900999:x", "https://calls.other.example.com/v1/carriers/x/voice", nil, true},
-		"a purchase of ours, without its tag": {"", "", &other, false},
-	} {
-		t.Run(name, func(t *testing.T) {
-			t.Parallel()
-			w, _, r := filledLondon(t)
-			if tt.intent != nil {
-				w.put(*tt.intent)
-			}
-			w.lists(stranger, tt.tag, tt.url)
-			single(t, compare(t, r, ReconcileOptions{}), Report, stranger)
-			require.NotContains(t, w.inventory, stranger)
-			require.Equal(t, tt.url, w.shops["first"].held[stranger].WebhookURL, "its calls must not be turned to us")
-			if tt.force {
-				single(t, compare(t, r, ReconcileOptions{Pool: "london"}), Report, stranger)
-			}
-			single(t, compare(t, r, ReconcileOptions{Pool: "london", Force: tt.force}), Adopt, stranger)
-			require.Equal(t, "london", w.inventory[stranger].Pool)
-			require.Equal(t, events.OutcomeBought, w.outcome("london", stranger))
-			w.addsUp(t)
-			require.Empty(t, compare(t, r, ReconcileOptions{}).Rows)
-		})
-	}
-}
-
 func TestWrongAddressesAreRepairedButNotOfImportedNumbers(t *testing.T) {
 	t.Parallel()
 	w, _, r := filledLondon(t)
@@ -145,6 +74,27 @@ func TestWrongAddressesAreRepairedButNotOfImportedNumbers(t *testing.T) {
 	w.lists(stranger, "", "https://pbx.example.com")
 	single(t, compare(t, r, ReconcileOptions{}), Report, stranger)
 	require.Equal(t, "https://pbx.example.com", w.shops["first"].held[stranger].WebhookURL)
+}
+
+// Only the address for calls is judged of a number that somebody set up by hand; all
+// that we set is judged of one that was bought.
+func TestOtherSettingsAreRepairedButNotOfImportedNumbers(t *testing.T) {
+	t.Parallel()
+	w, _, r := filledLondon(t)
+	n := w.anyVN()
+	for _, number := range []vn.Number{n, stranger} {
+		if number == stranger {
+			w.inventory[stranger] = scripts.Inventory{Owned: scripts.Owned{VN: stranger, Ref: stranger.Digits()}, Pool: "london", Carrier: "first"}
+			w.lists(stranger, "", "")
+		}
+		w.shops["first"].held[number].WebhookURL, w.shops["first"].held[number].CallsGoTo = "", webhook+"#ct=500"
+	}
+	row := single(t, compare(t, r, ReconcileOptions{DryRun: true}), Configure, n)
+	require.Contains(t, row.Detail, "other settings")
+	single(t, compare(t, r, ReconcileOptions{}), Configure, n)
+	require.Equal(t, webhook, w.shops["first"].held[n].WebhookURL)
+	require.Empty(t, compare(t, r, ReconcileOptions{}).Rows)
+	require.Empty(t, w.shops["first"].held[stranger].WebhookURL)
 }
 
 func TestAGhostLeavesAfterTwoReadings(t *testing.T) {

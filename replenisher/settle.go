@@ -94,8 +94,8 @@ func (r *Replenisher) settleOne(ctx context.Context, w *worker, in events.Purcha
 		return false, nil
 	}
 	// A carrier that keeps no reference gives an empty tag: the number was for sale
-	// before the intent was written and is ours now.
-	if held, ok := list[number]; ok && (held.Tag == tag(in) || held.Tag == "") {
+	// before the intent was written and is ours now, unless it is in use elsewhere.
+	if held, ok := list[number]; ok && (held.Tag == tag(in) || held.Tag == "" && !held.Elsewhere(s.WebhookURL)) {
 		if err := r.own(ctx, w.lease, s, in, held, events.ReasonAdopted); err != nil {
 			return false, r.failedAlone(s, err)
 		}

@@ -1,6 +1,7 @@
 package replenisher
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -484,7 +485,9 @@ func (c numbers) List(ctx context.Context) (all []carrier.Bought, err error) {
 		}
 		for _, n := range slices.Sorted(maps.Keys(held)) {
 			if !held[n].from.After(shows) {
-				all = append(all, held[n].Bought)
+				b := held[n].Bought
+				b.CallsGoTo = cmp.Or(b.CallsGoTo, b.WebhookURL)
+				all = append(all, b)
 			}
 		}
 		return nil

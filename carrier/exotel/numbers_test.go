@@ -107,7 +107,7 @@ func TestANumberIsFoundBoughtAttachedListedAndReleased(t *testing.T) {
 	bought := s.buy(t, first)
 	require.Equal(t, carrier.Bought{
 		Number: first, Ref: "00000000000000000000000000000001", Tag: "callmask:intent",
-		WebhookURL: flow, Price: "499.00", Currency: "INR",
+		WebhookURL: flow, CallsGoTo: flow, Price: "499.00", Currency: "INR",
 	}, bought)
 	require.Equal(t, flow, s.VoiceURL(first))
 	all, err := s.List(t.Context())

@@ -52,18 +52,25 @@ func (p *exoPhone) price(otherwise string) (amount, currency string) {
 	return amount, currency
 }
 
+// errNotE164 is a number of the account's that is not E.164.
+var errNotE164 = fmt.Errorf("%w: a number is not E.164", api.ErrUnexpected)
+
 // bought reads a number of the account's.
 func (n *Numbers) bought(p *exoPhone) (carrier.Bought, error) {
-	number, ok := p.number()
-	if !ok || !isID(p.SID) {
+	if p.PhoneNumber == "" || !isID(p.SID) {
 		return carrier.Bought{}, api.ErrUnexpected
+	}
+	number, ok := p.number()
+	if !ok {
+		return carrier.Bought{}, errNotE164
 	}
 	b := carrier.Bought{Number: number, Ref: p.SID, Tag: tag(p.FriendlyName)}
 	b.Price, b.Currency = p.price("")
+	b.CallsGoTo = p.VoiceURL
 	// The address that comes back need not be written as the one that was set: Exotel's
 	// own examples differ. The flow's id is its last part in all of them.
 	if path.Base(p.VoiceURL) == n.cfg.AppID {
-		b.WebhookURL = n.voiceURL
+		b.WebhookURL, b.CallsGoTo = n.voiceURL, n.voiceURL
 	}
 	return b, nil
 }
@@ -87,7 +94,8 @@ func (n *Numbers) read(a api.Answer) (carrier.Bought, error) {
 }
 
 // List returns every number that the account owns, or an error: never a part of them.
-// A list of several pages is read more than once (see api.Steady).
+// One that is not E.164 is left out: what is bought or imported is, so it is none of
+// ours. A list of several pages is read more than once (see api.Steady).
 func (n *Numbers) List(ctx context.Context) ([]carrier.Bought, error) {
 	all, err := api.Steady(func() ([]carrier.Bought, int, error) { return n.readList(ctx) })
 	if err != nil {
@@ -129,21 +137,22 @@ func (n *Numbers) readList(ctx context.Context) (all []carrier.Bought, pages int
 		if page.Numbers == nil { // JSON without a list is not an account without numbers
 			return nil, 0, api.ErrUnexpected
 		}
-		before := len(all)
+		before := len(seen)
 		for i := range page.Numbers {
 			b, err := n.bought(&page.Numbers[i])
-			if err != nil {
+			if err != nil && !errors.Is(err, errNotE164) {
 				return nil, 0, err
 			}
-			if _, twice := seen[b.Ref]; !twice {
-				seen[b.Ref] = struct{}{}
+			id := page.Numbers[i].SID
+			if _, twice := seen[id]; !twice && err == nil {
 				all = append(all, b)
 			}
+			seen[id] = struct{}{}
 		}
 		if pages++; !page.more() {
 			return all, pages, nil
 		}
-		if len(all) == before {
+		if len(seen) == before {
 			return nil, 0, errors.New("a page brings nothing new: the carrier does not page as it is documented")
 		}
 	}

@@ -36,7 +36,7 @@ func TestAStrangePageIsAnErrorNotAnEmptyAccount(t *testing.T) {
 		"a list":               {`[]`, "not the JSON that was expected"},
 		"HTML":                 {`<html>+918055550142</html>`, "not JSON"},
 		"a number that is one": {`{"incoming_phone_numbers":[{"sid":"a1","phone_number":918055550142}]}`, "not the JSON that was expected"},
-		"a national number":    {`{"incoming_phone_numbers":[{"sid":"a1","phone_number":"08055550142"}]}`, "not the JSON that was expected"},
+		"no number":            {`{"incoming_phone_numbers":[{"sid":"a1"}]}`, "not the JSON that was expected"},
 		"no id":                {`{"incoming_phone_numbers":[{"phone_number":"+918055550142"}]}`, "not the JSON that was expected"},
 		"an id that leads on":  {`{"incoming_phone_numbers":[{"sid":"a1/../..","phone_number":"+918055550142"}]}`, "not the JSON that was expected"},
 		"always the same page": {`{"page":0,"page_size":1,"incoming_phone_numbers":[` + one + `]}`, "brings nothing new"},
@@ -80,14 +80,27 @@ func TestTheEndOfAListIsSeenHoweverItIsTold(t *testing.T) {
 	}
 }
 
+func TestANumberThatIsNotE164IsLeftOut(t *testing.T) {
+	t.Parallel()
+	const (
+		strange = `{"page_size":1,"next_page_uri":"/x","incoming_phone_numbers":[{"sid":"a1","phone_number":"08055550142"}]}`
+		ours    = `{"page_size":1,"next_page_uri":null,"incoming_phone_numbers":[{"sid":"a2","phone_number":"+918055550143"}]}`
+	)
+	all, err := answers(t, strange, ours, strange, ours).List(t.Context())
+	require.NoError(t, err)
+	require.Equal(t, []carrier.Bought{{Number: 918055550143, Ref: "a2"}}, all)
+	_, err = answers(t, `{"sid":"a1","phone_number":"08055550142"}`).Buy(t.Context(), vn.Number(918055550142), "callmask:intent")
+	require.ErrorIs(t, err, carrier.ErrUnknownOutcome)
+}
+
 func TestAnAnswerIsReadWithTheFieldsThatItHas(t *testing.T) {
 	t.Parallel()
 	for body, want := range map[string]carrier.Bought{
 		`"friendly_name":"08055550142"`:                          {},
 		`"friendly_name":"callmask:1:a"`:                         {Tag: "callmask:1:a"},
-		`"voice_url":"` + flow + `"`:                             {WebhookURL: flow},
-		`"voice_url":"https://my.exotel.com/exoml/start/77001"`:  {WebhookURL: flow},
-		`"voice_url":"https://my.exotel.com/exoml/start/770011"`: {},
+		`"voice_url":"` + flow + `"`:                             {WebhookURL: flow, CallsGoTo: flow},
+		`"voice_url":"https://my.exotel.com/exoml/start/77001"`:  {WebhookURL: flow, CallsGoTo: flow},
+		`"voice_url":"https://my.exotel.com/exoml/start/770011"`: {CallsGoTo: "https://my.exotel.com/exoml/start/770011"},
 		`"voice_url":null`:                                       {},
 		`"rental_price":"499.000000","currency":"INR"`:           {Price: "499.00", Currency: "INR"},
 		`"rental_price":"0.125000","currency":"USD"`:             {Price: "0.125000", Currency: "USD"},

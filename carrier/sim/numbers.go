@@ -182,5 +182,5 @@ func (o *owned) bought() (carrier.Bought, error) {
 	if !ok {
 		return carrier.Bought{}, errNoNumber
 	}
-	return carrier.Bought{Number: number, Ref: o.ID, Tag: o.Ref, WebhookURL: o.WebhookURL}, nil
+	return carrier.Bought{Number: number, Ref: o.ID, Tag: o.Ref, WebhookURL: o.WebhookURL, CallsGoTo: o.WebhookURL}, nil
 }

@@ -34,7 +34,7 @@ func TestANumberIsFoundBoughtConfiguredListedAndReleased(t *testing.T) {
 	require.NoError(t, n.Configure(t.Context(), bought, webhookURL))
 	require.NoError(t, n.Configure(t.Context(), bought, webhookURL), "it may be repeated")
 	require.Equal(t, webhookURL, s.WebhookURL(bought.Number))
-	bought.WebhookURL = webhookURL
+	bought.WebhookURL, bought.CallsGoTo = webhookURL, webhookURL
 	all, err := n.List(t.Context())
 	require.NoError(t, err)
 	require.Equal(t, []carrier.Bought{bought}, all)

@@ -107,7 +107,7 @@ func TestANumberIsFoundBoughtConfiguredListedAndReleased(t *testing.T) {
 	bought, err := s.Buy(t.Context(), offers[1].Number, "callmask:intent-1")
 	require.NoError(t, err)
 	require.Equal(t, carrier.Bought{
-		Number: offers[1].Number, Ref: "PN00000000000000000000000000000001", Tag: "callmask:intent-1", WebhookURL: webhook,
+		Number: offers[1].Number, Ref: "PN00000000000000000000000000000001", Tag: "callmask:intent-1", WebhookURL: webhook, CallsGoTo: webhook,
 	}, bought)
 	for field, want := range map[string]string{
 		"friendly_name": "callmask:intent-1", "voice_url": webhook, "voice_method": "POST",

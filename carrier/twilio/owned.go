@@ -1,6 +1,7 @@
 package twilio
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -19,7 +20,11 @@ const (
 	maxPages = 10_000 // so that a list that does not end cannot hold us
 )
 
+// errNotE164 is a number of the account's that is not E.164, such as a short code.
+var errNotE164 = fmt.Errorf("%w: a number is not E.164", api.ErrUnexpected)
+
 // List returns every number that the account owns, or an error: never a part of them.
+// One that is not E.164 is left out: what is bought or imported is, so it is none of ours.
 // A list of several pages is read more than once (see api.Steady): Twilio does not say
 // what a page's token continues after.
 func (n *Numbers) List(ctx context.Context) ([]carrier.Bought, error) {
@@ -48,6 +53,9 @@ func (n *Numbers) readList(ctx context.Context) (all []carrier.Bought, pages int
 		}
 		for i := range page.IncomingPhoneNumbers {
 			b, err := n.bought(&page.IncomingPhoneNumbers[i])
+			if errors.Is(err, errNotE164) {
+				continue
+			}
 			if err != nil {
 				return nil, 0, err
 			}
@@ -88,11 +96,16 @@ func (n *Numbers) nextPage(uri string) (token, number string, err error) {
 
 // bought reads a number of the account's.
 func (n *Numbers) bought(got *openapi.ApiV2010IncomingPhoneNumber) (carrier.Bought, error) {
-	number, ok := vn.ParseE164(value(got.PhoneNumber))
-	if !ok || !isSID(value(got.Sid), "PN") {
+	if value(got.PhoneNumber) == "" || !isSID(value(got.Sid), "PN") {
 		return carrier.Bought{}, api.ErrUnexpected
 	}
+	number, ok := vn.ParseE164(*got.PhoneNumber)
+	if !ok {
+		return carrier.Bought{}, errNotE164
+	}
 	b := carrier.Bought{Number: number, Ref: *got.Sid, Tag: tag(value(got.FriendlyName))}
+	// A trunk, or else an application, gets the calls instead of the address.
+	b.CallsGoTo = cmp.Or(value(got.TrunkSid), value(got.VoiceApplicationSid), value(got.VoiceUrl))
 	if voice := value(got.VoiceUrl); voice != "" && differences(got, n.settings(voice)) == nil {
 		b.WebhookURL = voice
 	}

@@ -100,7 +100,7 @@ func TestAStrangePageIsAnErrorNotAnEmptyAccount(t *testing.T) {
 		"an empty answer":      {``, "not the JSON that was expected"},
 		"a list":               {`[]`, "not the JSON that was expected"},
 		"a number that is one": {`{"incoming_phone_numbers":[{"sid":"PN1","phone_number":12025550142}]}`, "not the JSON that was expected"},
-		"no number":            {`{"incoming_phone_numbers":[{"sid":"PN1","phone_number":"12025550142"}]}`, "not the JSON that was expected"},
+		"no number":            {`{"incoming_phone_numbers":[{"sid":"PN1"}]}`, "not the JSON that was expected"},
 		"no id":                {`{"incoming_phone_numbers":[{"phone_number":"+12025550142"}]}`, "not the JSON that was expected"},
 		"an id that leads on":  {`{"incoming_phone_numbers":[{"sid":"PN1/../..","phone_number":"+12025550142"}]}`, "not the JSON that was expected"},
 		"another host":         {after("https://thief.example.com" + list + "?Page=1&PageToken=PA1"), "another address"},
@@ -118,6 +118,15 @@ func TestAStrangePageIsAnErrorNotAnEmptyAccount(t *testing.T) {
 			require.NotContains(t, err.Error(), "2025550142")
 		})
 	}
+}
+
+func TestANumberThatIsNotE164IsLeftOut(t *testing.T) {
+	t.Parallel()
+	all, err := pages(t, `{"incoming_phone_numbers":[{"sid":"PN1","phone_number":"55501"},{"sid":"PN2","phone_number":"+12025550143"}]}`).List(t.Context())
+	require.NoError(t, err)
+	require.Equal(t, []carrier.Bought{{Number: 12025550143, Ref: "PN2"}}, all)
+	_, err = pages(t, `{"sid":"PN1","phone_number":"12025550142"}`).Buy(t.Context(), vn.Number(12025550142), "intent")
+	require.ErrorIs(t, err, carrier.ErrUnknownOutcome)
 }
 
 func TestANumberThatIsOnTwoPagesIsThereOnce(t *testing.T) {
@@ -158,11 +167,11 @@ func TestConfigureWritesOnlyWhatDiffers(t *testing.T) {
 		}
 	}
 	s.before.Store(&seen)
-	listed := func() string {
+	listed := func() carrier.Bought {
 		all, err := s.List(t.Context())
 		require.NoError(t, err)
 		require.Len(t, all, 1)
-		return all[0].WebhookURL
+		return all[0]
 	}
 	for _, change := range []struct{ field, value, want string }{
 		{"voice_url", "https://elsewhere.example.com", "VoiceUrl=https%3A%2F%2Fcalls.example.com%2Fv1%2Fcarriers%2Ftwilio%2Fvoice%23ct%3D500%26rt%3D2000%26rc%3D1%26rp%3Dct%2Crt%2C5xx"},
@@ -173,15 +182,37 @@ func TestConfigureWritesOnlyWhatDiffers(t *testing.T) {
 		{"sms_url", "", "SmsUrl=https%3A%2F%2Fcalls.example.com%2Fsms"},
 		{"sms_application_sid", "AP01", "SmsApplicationSid="},
 	} {
-		require.Equal(t, webhook, listed())
+		require.Equal(t, bought, listed())
 		s.SetField(bought.Number, change.field, change.value)
-		require.NotEqual(t, webhook, listed(), "%s: the list shows that it is not as it should be", change.field)
+		require.NotEqual(t, webhook, listed().WebhookURL, "%s: the list shows that it is not as it should be", change.field)
 		form = nil
 		require.NoError(t, s.Configure(t.Context(), bought, webhook))
 		require.Equal(t, []string{change.want}, form)
 	}
 	s.SetField(bought.Number, "status_callback", "https://mine.example.com")
-	require.Equal(t, webhook, listed(), "what we are not told is left as it is")
+	require.Equal(t, bought, listed(), "what we are not told is left as it is")
+}
+
+func TestTheListTellsWhatGetsTheCalls(t *testing.T) {
+	t.Parallel()
+	s := open(t, twiliosim.Config{}, twilio.NumbersConfig{WebhookURL: webhook, MessageURL: "https://calls.example.com/sms"})
+	bought := s.buy(t, "intent")
+	for _, change := range []struct{ field, value, want string }{
+		{"sms_url", "https://elsewhere.example.com", webhook},
+		{"voice_method", "GET", webhook},
+		{"voice_url", "https://calls.example.com/v1/carriers/twilio/voice#ct=1", "https://calls.example.com/v1/carriers/twilio/voice#ct=1"},
+		{"voice_url", "https://elsewhere.example.com", "https://elsewhere.example.com"},
+		{"voice_application_sid", "AP01", "AP01"},
+		{"trunk_sid", "TK01", "TK01"},
+		{"trunk_sid", "", "AP01"},
+		{"voice_application_sid", "", "https://elsewhere.example.com"},
+		{"voice_url", "", ""},
+	} {
+		s.SetField(bought.Number, change.field, change.value)
+		all, err := s.List(t.Context())
+		require.NoError(t, err)
+		require.Equal(t, []carrier.Bought{{Number: bought.Number, Ref: bought.Ref, Tag: "intent", CallsGoTo: change.want}}, all, change.field)
+	}
 }
 
 func TestANumberThatKeepsItsSettingsIsAnError(t *testing.T) {
