@@ -60,7 +60,7 @@ type account struct {
 		Owned() int
 		Drop(number vn.Number)
 	}
-	attached func(vn.Number) bool                   // all of the number's settings, as the carrier has them
+	attached func(vn.Number) bool                  // all of the number's settings, as the carrier has them
 	detach   func(context.Context, carrier.Bought) // as somebody at the carrier's console would
 
 	buys, configures atomic.Int64
