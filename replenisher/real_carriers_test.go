@@ -92,6 +92,7 @@ type duo struct {
 
 	twilio, exotel *account
 	twilioShop     *twiliosim.Server
+	carriers       []string      // of the pool, in its order
 	later          time.Duration // how far the clock is ahead
 }
 
@@ -104,7 +105,7 @@ type terms struct {
 
 func newDuo(t *testing.T, is terms) *duo {
 	t.Helper()
-	d := &duo{rig: newRig(t)}
+	d := &duo{rig: newRig(t), carriers: bengaluru.Carriers}
 	require.NoError(t, d.store.MarkReady(t.Context()))
 	limits := carrier.Limits{Timeout: is.timeout, PerSecond: 1000, Burst: 1000, Rest: 20 * time.Millisecond}
 	d.openTwilio(t, is, limits)
@@ -176,7 +177,9 @@ func (d *duo) openExotel(t *testing.T, is terms, limits carrier.Limits) {
 func (d *duo) accounts() []*account { return []*account{d.twilio, d.exotel} }
 
 func (d *duo) config() Config {
-	cfg := Config{Pools: []Pool{bengaluru}, Carriers: map[string]CarrierConfig{}, CarrierCall: 2 * time.Second, Grace: time.Millisecond}
+	pool := bengaluru
+	pool.Carriers = d.carriers
+	cfg := Config{Pools: []Pool{pool}, Carriers: map[string]CarrierConfig{}, CarrierCall: 2 * time.Second, Grace: time.Millisecond}
 	for _, a := range d.accounts() {
 		cfg.Carriers[a.name] = CarrierConfig{Numbers: a, WebhookURL: a.webhook}
 	}
