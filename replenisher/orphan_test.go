@@ -127,6 +127,23 @@ func TestANumberThatIsInUseElsewhereIsNotGivenBack(t *testing.T) {
 	require.Equal(t, events.OutcomeReleased, w.outcome("london", n), "ours")
 }
 
+// The carrier accepted its release and forgot it; somebody has it in use by now.
+func TestAReleaseIsNotAskedForAgainWhenTheNumberIsInUseElsewhere(t *testing.T) {
+	t.Parallel()
+	w, _, r := filledLondon(t)
+	n := w.anyVN()
+	held := w.shops["first"].held[n]
+	_, err := r.Release(t.Context(), "london", n)
+	require.NoError(t, err)
+	held.WebhookURL = "https://pbx.example.com"
+	w.shops["first"].held[n] = held
+	for _, force := range []bool{false, true} {
+		w.advance(2 * time.Hour)
+		single(t, compare(t, r, ReconcileOptions{Force: force}), Report, n)
+		require.Contains(t, w.shops["first"].held, n)
+	}
+}
+
 func TestANumberWithoutAnOfferIsBilledAtThePriceOfTheList(t *testing.T) {
 	t.Parallel()
 	w, _, r := filledLondon(t)

@@ -201,18 +201,23 @@ func TestAPurchaseIsGivenUpOnlyAfterTwoListsWithoutIt(t *testing.T) {
 
 func TestANumberOfSomebodyElseIsNeverAdopted(t *testing.T) {
 	t.Parallel()
-	w, p := stocked(london)
-	mine := events.PurchaseIntent{VN: "447700900999", Pool: "london", Carrier: "first", At: w.now}
-	w.put(mine)
-	w.shops["first"].held[447700900999] = &sale{Bought: carrier.Bought{Number: 447700900999, Ref: "PN9", Tag: "callmask:447700900999:other"}}
-	r := p.start(t, 1)
-	for range 4 {
-		w.advance(time.Minute)
-		look(t, r, "london")
+	for _, held := range []carrier.Bought{
+		{Number: 447700900999, Ref: "PN9", Tag: "callmask:447700900999:other"},
+		{Number: 447700900999, Ref: "PN9", WebhookURL: "https://pbx.example.com"}, // bought by hand, and in use
+	} {
+		w, p := stocked(london)
+		mine := events.PurchaseIntent{VN: "447700900999", Pool: "london", Carrier: "first", At: w.now}
+		w.put(mine)
+		w.shops["first"].held[447700900999] = &sale{Bought: held}
+		r := p.start(t, 1)
+		for range 4 {
+			w.advance(time.Minute)
+			look(t, r, "london")
+		}
+		require.NotContains(t, w.inventory, vn.Number(447700900999))
+		require.Equal(t, held.WebhookURL, w.shops["first"].held[447700900999].WebhookURL, "its calls must not be turned to us")
+		require.Empty(t, w.openIntents())
 	}
-	require.NotContains(t, w.inventory, vn.Number(447700900999))
-	require.Empty(t, w.shops["first"].held[447700900999].WebhookURL, "its calls must not be turned to us")
-	require.Empty(t, w.openIntents())
 }
 
 func TestANumberOfACarrierWithoutReferencesIsAdopted(t *testing.T) {
