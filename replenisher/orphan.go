@@ -171,13 +171,10 @@ func (r *Replenisher) releaseAgain(s *seller, row Row, held carrier.Bought, in n
 		intent := in.PurchaseIntent
 		intent.Ref = held.Ref
 		if in.Outcome == events.OutcomeReleasing {
-			_, err := r.resume(ctx, s, intent, in.seq)
-			return "given back", err
+			return r.resumed(ctx, s, intent, in.seq)
 		}
-		ctx, cancel := context.WithTimeout(ctx, r.cfg.CarrierCall)
-		defer cancel()
-		if err := s.Numbers.Release(ctx, held.Ref); err != nil {
-			return "", &fault{step: "release", err: err}
+		if _, err := r.handBack(ctx, s, held.Ref); err != nil {
+			return "", err
 		}
 		return "given back once more", nil
 	}}

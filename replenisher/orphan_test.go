@@ -1,12 +1,15 @@
 package replenisher
 
 import (
+	"context"
+	"fmt"
 	"slices"
 	"testing"
 	"time"
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/callmask/callmask/carrier"
 	"github.com/callmask/callmask/events"
 	"github.com/callmask/callmask/vn"
 )
@@ -142,6 +145,29 @@ func TestAReleaseIsNotAskedForAgainWhenTheNumberIsInUseElsewhere(t *testing.T) {
 		single(t, compare(t, r, ReconcileOptions{Force: force}), Report, n)
 		require.Contains(t, w.shops["first"].held, n)
 	}
+}
+
+// slowly accepts every release and has done none yet.
+type slowly struct{ Numbers }
+
+func (slowly) Release(context.Context, string) error {
+	return fmt.Errorf("accepted: %w", carrier.ErrPending)
+}
+
+func TestAReleaseThatIsAcceptedOnceMoreIsNoFailure(t *testing.T) {
+	t.Parallel()
+	w, _, r := filledLondon(t)
+	n := w.anyVN()
+	held := w.shops["first"].held[n]
+	_, err := r.Release(t.Context(), "london", n)
+	require.NoError(t, err)
+	w.shops["first"].held[n] = held // the carrier took it back, and has it still
+	w.advance(2 * time.Hour)
+	s := r.sellers["first"]
+	s.Numbers = slowly{s.Numbers}
+	row := single(t, compare(t, r, ReconcileOptions{}), GiveBack, n)
+	require.Empty(t, row.Error)
+	require.True(t, s.open(r.now()), "the carrier is not left alone for it")
 }
 
 func TestANumberWithoutAnOfferIsBilledAtThePriceOfTheList(t *testing.T) {

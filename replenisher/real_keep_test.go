@@ -278,9 +278,6 @@ func (b fatBus) Intents(_ context.Context, each func(events.PurchaseIntent, uint
 // Ten thousand numbers, as many as one carrier account may well have.
 func TestRealComparisonOfTenThousandNumbers(t *testing.T) {
 	t.Parallel()
-	if testing.Short() {
-		t.Skip("takes some seconds")
-	}
 	g := newRig(t)
 	require.NoError(t, g.store.MarkReady(t.Context()))
 	var owned []scripts.Owned

@@ -228,17 +228,7 @@ func (r *Replenisher) finishRelease(s *seller, n vn.Number, in noted, seen *read
 	if held, ok := seen.listed[n]; ok && !held.Elsewhere(s.WebhookURL) { // else somebody may have bought it anew
 		intent.Ref = held.Ref
 	}
-	return step{row, func(ctx context.Context) (string, error) {
-		switch how, err := r.resume(ctx, s, intent, in.seq); {
-		case err != nil:
-			return "", err
-		case how == Draining:
-			return "goes back when its order ends", nil
-		case how == Kept:
-			return "stays: it is in use again", nil
-		}
-		return "given back", nil
-	}}
+	return step{row, func(ctx context.Context) (string, error) { return r.resumed(ctx, s, intent, in.seq) }}
 }
 
 // both judges a number that is in the list and in the inventory.

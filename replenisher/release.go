@@ -133,14 +133,10 @@ func (r *Replenisher) giveBack(ctx context.Context, s *seller, in events.Purchas
 	case Kept:
 		return r.keepIt(ctx, in, seq)
 	}
-	releasing, cancel := context.WithTimeout(ctx, r.cfg.CarrierCall)
-	err = s.Numbers.Release(releasing, in.Ref)
-	cancel()
-	if errors.Is(err, carrier.ErrPending) {
-		return Released, nil // accepted; the note stays, so that the next comparison sees it through
-	}
-	if err != nil {
-		return "", &fault{step: "release", err: err}
+	if gone, err := r.handBack(ctx, s, in.Ref); err != nil {
+		return "", err
+	} else if !gone {
+		return Released, nil // the note stays, so that the next comparison sees it through
 	}
 	if err := r.released(ctx, in); err != nil {
 		return "", err
@@ -151,6 +147,34 @@ func (r *Replenisher) giveBack(ctx context.Context, s *seller, in events.Purchas
 	}
 	r.log.Info().Str("pool", in.Pool).Str("carrier", s.name).Stringer("vn", number).Str("reason", in.Reason).Msg("gave a number back")
 	return Released, nil
+}
+
+// handBack asks the carrier to take a number back; gone is false when it has accepted and
+// is not done yet.
+func (r *Replenisher) handBack(ctx context.Context, s *seller, ref string) (gone bool, err error) {
+	ctx, cancel := context.WithTimeout(ctx, r.cfg.CarrierCall)
+	defer cancel()
+	err = s.Numbers.Release(ctx, ref)
+	if errors.Is(err, carrier.ErrPending) {
+		return false, nil
+	}
+	if err != nil {
+		return false, &fault{step: "release", err: err}
+	}
+	return true, nil
+}
+
+// resumed is resume for a row of a comparison.
+func (r *Replenisher) resumed(ctx context.Context, s *seller, in events.PurchaseIntent, seq uint64) (detail string, err error) {
+	switch how, err := r.resume(ctx, s, in, seq); {
+	case err != nil:
+		return "", err
+	case how == Draining:
+		return "goes back when its order ends", nil
+	case how == Kept:
+		return "stays: it is in use again", nil
+	}
+	return "given back", nil
 }
 
 // resume goes on with a release that was cut short. A surplus number that is still in

@@ -255,7 +255,7 @@ func (a *App) front(ctx context.Context) error {
 	}
 	r, err := router.New(router.Config{
 		Carriers: carriers, Resolvers: resolvers, RingTimeout: a.set.RingTimeout, MaxDuration: a.set.MaxDuration,
-		Budget: a.set.ResolveTimeout, RefusalsPerMinute: a.set.RefusalsPerMinute, RedactNumbers: a.set.RedactNumbers,
+		Budget: a.set.ResolveTimeout, RefusalsPerMinute: a.set.RefusalsPerMinute, RedactNumbers: a.set.RedactNumbers, MessagesPerMinute: a.set.MessagesPerMinute,
 		DrainDelay: a.set.DrainDelay, DrainTimeout: a.set.ShutdownTimeout / 2,
 	}, calls, rec, a.reg, a.log.With().Str("room", "router").Logger())
 	if err != nil {

@@ -41,6 +41,7 @@ var scalars = []scalar{
 	{key: "ring_timeout", def: "30s", set: duration(func(s *Settings) *time.Duration { return &s.RingTimeout }, 5*time.Second, 10*time.Minute)},
 	{key: "max_call_duration", def: "1h", set: duration(func(s *Settings) *time.Duration { return &s.MaxDuration }, time.Minute, 24*time.Hour)},
 	{key: "refusals_per_minute", def: "60", set: integer(func(s *Settings) *int { return &s.RefusalsPerMinute }, 1, 1_000_000)},
+	{key: "messages_per_minute", def: "20", set: integer(func(s *Settings) *int { return &s.MessagesPerMinute }, 1, 1_000_000)},
 	{key: "drain_delay", def: "0s", set: duration(func(s *Settings) *time.Duration { return &s.DrainDelay }, 0, 10*time.Minute)},
 	{key: "shutdown_timeout", def: "15s", set: duration(func(s *Settings) *time.Duration { return &s.ShutdownTimeout }, time.Second, 10*time.Minute)},
 }

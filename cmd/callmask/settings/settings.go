@@ -43,6 +43,7 @@ type Settings struct {
 	RingTimeout       time.Duration
 	MaxDuration       time.Duration
 	RefusalsPerMinute int
+	MessagesPerMinute int           // messages relayed of one caller to one VN
 	DrainDelay        time.Duration // between "not ready" and closing the listener for carriers
 	ShutdownTimeout   time.Duration
 
