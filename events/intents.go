@@ -82,15 +82,3 @@ func (b *Bus) Intents(ctx context.Context, each func(in PurchaseIntent, seq uint
 		return each(in, seq)
 	})
 }
-
-// OpenIntents returns the intents that were not closed, oldest first.
-func (b *Bus) OpenIntents(ctx context.Context) ([]PurchaseIntent, error) {
-	var open []PurchaseIntent
-	err := b.Intents(ctx, func(in PurchaseIntent, _ uint64) error {
-		if in.ClosedAt.IsZero() {
-			open = append(open, in)
-		}
-		return nil
-	})
-	return open, err
-}

@@ -10,6 +10,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/callmask/callmask/events"
+	"github.com/callmask/callmask/internal/testkit"
 	"github.com/callmask/callmask/vn"
 )
 
@@ -23,7 +24,7 @@ func TestAnIntentIsOpenUntilItIsClosed(t *testing.T) {
 	t.Parallel()
 	b, _ := newBus(t)
 	open := func() []events.PurchaseIntent {
-		in, err := b.OpenIntents(t.Context())
+		in, err := testkit.OpenIntents(t.Context(), b)
 		require.NoError(t, err)
 		return in
 	}
@@ -117,7 +118,7 @@ func TestADeposedProcessIsRefusedByTheStream(t *testing.T) {
 	require.NotErrorIs(t, b.Intent(ctx, late), vn.ErrUnavailable, "the answer is known")
 	two.Fence = third
 	require.NoError(t, b.CloseIntent(ctx, two, events.OutcomeBought))
-	open, err := b.OpenIntents(ctx)
+	open, err := testkit.OpenIntents(ctx, b)
 	require.NoError(t, err)
 	one.Fence = 0
 	require.Equal(t, []events.PurchaseIntent{one}, open)

@@ -13,6 +13,7 @@ import (
 
 	"github.com/callmask/callmask/events"
 	"github.com/callmask/callmask/internal/embedded"
+	"github.com/callmask/callmask/internal/testkit"
 	"github.com/callmask/callmask/vn"
 )
 
@@ -162,7 +163,7 @@ func TestNothingIsBufferedWhileNATSIsAway(t *testing.T) {
 	require.ErrorIs(t, err, vn.ErrUnavailable)
 	_, err = b.LedgerLastSeq(ctx)
 	require.ErrorIs(t, err, vn.ErrUnavailable)
-	_, err = b.OpenIntents(ctx)
+	_, err = testkit.OpenIntents(ctx, b)
 	require.ErrorIs(t, err, vn.ErrUnavailable)
 	require.ErrorIs(t, b.Ping(ctx), vn.ErrUnavailable)
 

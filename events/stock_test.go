@@ -7,6 +7,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/callmask/callmask/events"
+	"github.com/callmask/callmask/internal/testkit"
 	"github.com/callmask/callmask/vn"
 )
 
@@ -55,7 +56,7 @@ func TestAnIntentIsMarkedOnlyByWhoKnowsTheLastOne(t *testing.T) {
 	require.Equal(t, events.OutcomeReleasing, last.Outcome)
 	require.Equal(t, events.ReleasedSurplus, last.Reason)
 
-	open, err := b.OpenIntents(t.Context())
+	open, err := testkit.OpenIntents(t.Context(), b)
 	require.NoError(t, err)
 	require.Empty(t, open)
 }

@@ -19,6 +19,7 @@ import (
 	"github.com/callmask/callmask/carrier"
 	"github.com/callmask/callmask/carrier/sim"
 	"github.com/callmask/callmask/events"
+	"github.com/callmask/callmask/internal/testkit"
 	"github.com/callmask/callmask/scripts"
 	"github.com/callmask/callmask/vn"
 )
@@ -429,7 +430,7 @@ func (c *chaos) calmDown(t *testing.T, orders int) {
 			calm++
 		}
 	}
-	open, err := c.bus.OpenIntents(t.Context())
+	open, err := testkit.OpenIntents(t.Context(), c.bus)
 	require.NoError(t, err)
 	require.Empty(t, open)
 	count, cost := c.books(t)

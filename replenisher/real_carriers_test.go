@@ -22,6 +22,7 @@ import (
 	"github.com/callmask/callmask/carrier/sim/twiliosim"
 	"github.com/callmask/callmask/carrier/twilio"
 	"github.com/callmask/callmask/events"
+	"github.com/callmask/callmask/internal/testkit"
 	"github.com/callmask/callmask/scripts"
 	"github.com/callmask/callmask/vn"
 )
@@ -214,7 +215,7 @@ func (d *duo) settle(t *testing.T, r *Replenisher) {
 	for range 20 {
 		d.later += 3 * time.Minute
 		look(t, r, bengaluru.Name)
-		open, err := d.bus.OpenIntents(t.Context())
+		open, err := testkit.OpenIntents(t.Context(), d.bus)
 		require.NoError(t, err)
 		if len(open) == 0 && d.level(t).free >= bengaluru.Target {
 			return
@@ -228,7 +229,7 @@ func (d *duo) settle(t *testing.T, r *Replenisher) {
 // It returns how many numbers each carrier has.
 func (d *duo) addsUp(t *testing.T) (atTwilio, atExotel int) {
 	t.Helper()
-	open, err := d.bus.OpenIntents(t.Context())
+	open, err := testkit.OpenIntents(t.Context(), d.bus)
 	require.NoError(t, err)
 	require.Empty(t, open)
 	paid := map[string]events.PurchaseIntent{} // by VN
@@ -360,7 +361,7 @@ func TestRealExotelSellsWhatTwilioDoesNot(t *testing.T) {
 			tried := int(d.twilio.buys.Load())
 			require.GreaterOrEqual(t, tried, 1)
 			require.LessOrEqual(t, tried, 4)
-			open, err := d.bus.OpenIntents(t.Context())
+			open, err := testkit.OpenIntents(t.Context(), d.bus)
 			require.NoError(t, err)
 			if c.unknown {
 				require.Len(t, open, tried)
@@ -414,7 +415,7 @@ func TestRealMissingPapersLeadToTheNextCarrierAtOnce(t *testing.T) {
 	require.LessOrEqual(t, first, int64(4), "those under way at once, and no more")
 	look(t, r, bengaluru.Name)
 	require.Equal(t, first, d.twilio.buys.Load(), "not again until the pause is over")
-	open, err := d.bus.OpenIntents(t.Context())
+	open, err := testkit.OpenIntents(t.Context(), d.bus)
 	require.NoError(t, err)
 	require.Empty(t, open, "nothing was bought, and that is certain")
 	d.later += 2 * time.Minute

@@ -104,7 +104,7 @@ func (g *rig) stock(ctx context.Context) (row scripts.Stock) {
 func (g *rig) filled(t *testing.T, free, total int) {
 	t.Helper()
 	require.Eventually(t, func() bool {
-		open, err := g.bus.OpenIntents(t.Context())
+		open, err := testkit.OpenIntents(t.Context(), g.bus)
 		return err == nil && len(open) == 0 && g.stock(t.Context()).Free == free
 	}, 20*time.Second, 20*time.Millisecond)
 	require.Equal(t, total, g.stock(t.Context()).Total)
