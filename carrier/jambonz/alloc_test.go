@@ -12,6 +12,7 @@ import (
 )
 
 func TestAppendAnswerDoesNotAllocate(t *testing.T) {
+	say := codec(t, Config{Refusal: Say, Text: `The "number"`, Language: "id-ID"})
 	c := codec(t, Config{Trunk: "carrier1", StatusURL: "https://calls.example.com/v1/carriers/jambonz/status"})
 	connect := vn.Decision{
 		Destination: 447700900123, CallerID: 12025550102, OrderID: []byte("order-1"), RingTimeout: 30 * time.Second, MaxDuration: time.Hour,
@@ -21,6 +22,7 @@ func TestAppendAnswerDoesNotAllocate(t *testing.T) {
 	require.Zero(t, testing.AllocsPerRun(200, func() {
 		c.AppendAnswer(dst, nil, &connect)
 		c.AppendAnswer(dst, nil, &refuse)
+		say.AppendAnswer(dst, nil, &refuse)
 		c.AppendProgressAnswer(dst)
 	}))
 }

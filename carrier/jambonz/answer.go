@@ -10,12 +10,6 @@ import (
 // contentType makes jambonz read an answer; the body of any other it passes over.
 const contentType = "application/json"
 
-// refusal is the one answer to every refused call, so that nobody learns from it which
-// numbers are in use. The call is not answered. 603 keeps the caller's network from trying
-// the same number another way (RFC 3261 section 21.6.2).
-// https://docs.jambonz.org/verbs/verbs/sip-decline
-const refusal = `[{"verb":"sip:decline","status":603,"reason":"Decline"}]`
-
 // assertedHost is the host of the identity that we assert. Unverified: drachtio puts its own
 // address in the place of localhost in From and Contact; here the carrier may see the word. What
 // matters is the user part, which sbc-outbound and carriers take for the caller's number.
@@ -31,7 +25,7 @@ func (c *Codec) AppendAnswer(dst []byte, _ *vn.Call, d *vn.Decision) (body []byt
 	case d.Reason == vn.Connected || d.Reason == vn.Unavailable:
 		return dst, contentType, http.StatusServiceUnavailable
 	}
-	return append(dst, refusal...), contentType, http.StatusOK
+	return append(dst, c.refusal...), contentType, http.StatusOK
 }
 
 // appendDial appends the connection. answerOnBridge lets the caller hear ringing and

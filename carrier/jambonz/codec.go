@@ -23,6 +23,14 @@ type Config struct {
 	// Trunk is the name of the jambonz carrier that calls go out by; empty lets jambonz
 	// choose: first the carrier that the VN shown belongs to.
 	Trunk string
+	// Refusal is how callers are refused; empty means Reject.
+	Refusal Refusal
+	// Text is what Say speaks, plain or as SSML (<speak>…</speak>), in at most 900
+	// characters; empty means DefaultText. Every refusal says the same.
+	Text string
+	// Language is the language of Text, such as "id-ID", which the voice of the jambonz
+	// application must speak; empty means the application's.
+	Language string
 	// StatusURL is where jambonz shall tell what became of a call, such as
 	// https://calls.example.com/v1/carriers/jambonz/status; empty asks for nothing.
 	StatusURL string
@@ -36,6 +44,7 @@ type Codec struct {
 	now     func() time.Time
 	status  callback.URL
 	trunk   []byte // what follows the number dialled
+	refusal []byte // the whole answer to every refused call
 }
 
 // New checks the settings and returns the account's codec. An error names the setting.
@@ -60,6 +69,9 @@ func New(cfg Config) (*Codec, error) {
 		c.trunk = text.AppendJSON([]byte(`,"trunk":`), cfg.Trunk)
 	}
 	var err error
+	if c.refusal, err = refusalVerbs(cfg); err != nil {
+		return nil, err
+	}
 	if c.status, err = callback.Parse(cfg.StatusURL); err != nil {
 		return nil, err
 	}

@@ -181,17 +181,25 @@ func TestConnectedCallsAreDialledWithTheVNAsCallerID(t *testing.T) {
 
 func TestRefusalsAreValidAnswersAndAllAlike(t *testing.T) {
 	t.Parallel()
-	c := codec(t, Config{Trunk: "carrier1", StatusURL: "https://calls.example.com/x"})
-	for reason := range vn.Reason(vn.Reasons) {
-		if reason == vn.Connected || reason == vn.Unavailable {
-			continue
+	for name, cfg := range map[string]Config{
+		"decline.json":      {Trunk: "carrier1", StatusURL: "https://calls.example.com/x"},
+		"busy.json":         {Refusal: Busy},
+		"say.json":          {Refusal: Say, StatusURL: "https://calls.example.com/x"},
+		"say-language.json": {Refusal: Say, Text: "Nomor \"ini\" tidak tersedia.\n\\", Language: "id-ID"},
+	} {
+		c := codec(t, cfg)
+		for reason := range vn.Reason(vn.Reasons) {
+			if reason == vn.Connected || reason == vn.Unavailable {
+				continue
+			}
+			d := vn.Decision{Reason: reason, OrderID: []byte("order-1"), Destination: 447700900123, CallerID: 12025550102}
+			body, mediaType, status := c.AppendAnswer([]byte("before"), &vn.Call{Called: 12025550101}, &d)
+			require.Equal(t, "before"+golden(t, name), string(body), reason)
+			require.Equal(t, "application/json", mediaType)
+			require.Equal(t, http.StatusOK, status)
 		}
-		d := vn.Decision{Reason: reason, OrderID: []byte("order-1"), Destination: 447700900123, CallerID: 12025550102}
-		body, mediaType, status := c.AppendAnswer(nil, &vn.Call{Called: 12025550101}, &d)
-		require.Equal(t, golden(t, "decline.json"), string(body), reason)
-		require.Equal(t, "application/json", mediaType)
-		require.Equal(t, http.StatusOK, status)
 	}
+	require.Equal(t, codec(t, Config{}).refusal, codec(t, Config{Refusal: Reject}).refusal)
 }
 
 func TestOurOwnFailureIsNoAnswerAtAll(t *testing.T) {
@@ -201,7 +209,7 @@ func TestOurOwnFailureIsNoAnswerAtAll(t *testing.T) {
 		{Reason: vn.Connected, Destination: 447700900123},
 		{Reason: vn.Connected, CallerID: 12025550102},
 	} {
-		body, _, status := codec(t, Config{}).AppendAnswer([]byte("before"), new(vn.Call), &d)
+		body, _, status := codec(t, Config{Refusal: Say}).AppendAnswer([]byte("before"), new(vn.Call), &d)
 		require.Equal(t, "before", string(body))
 		require.Equal(t, http.StatusServiceUnavailable, status)
 	}
@@ -219,6 +227,9 @@ func TestAWrongSettingIsNamed(t *testing.T) {
 		"three secrets":   {"secrets", func(c *Config) { c.Secrets = []string{"a", "b", "c"} }},
 		"odd trunk":       {"trunk", func(c *Config) { c.Trunk = "a\nb" }},
 		"long trunk":      {"trunk", func(c *Config) { c.Trunk = strings.Repeat("x", maxTrunk+1) }},
+		"unknown refusal": {"refusal", func(c *Config) { c.Refusal = "shout" }},
+		"nothing to say":  {"text", func(c *Config) { c.Refusal, c.Text = Say, " \n" }},
+		"much to say":     {"text", func(c *Config) { c.Refusal, c.Text = Say, strings.Repeat("é", maxText+1) }},
 		"no scheme":       {"public_url", func(c *Config) { c.StatusURL = "calls.example.com/status" }},
 		"another scheme":  {"public_url", func(c *Config) { c.StatusURL = "ftp://calls.example.com/status" }},
 		"no host":         {"public_url", func(c *Config) { c.StatusURL = "https:///status" }},
@@ -263,7 +274,7 @@ func FuzzVerbs(f *testing.F) {
 			return
 		}
 		if d.Reason != vn.Connected {
-			require.Equal(t, refusal, string(body))
+			require.Equal(t, c.refusal, body)
 			return
 		}
 		var verbs []map[string]any

@@ -2,7 +2,8 @@
 // run themselves: the webhooks of an application, and the verbs that answer them.
 //
 //	POST …/voice, Jambonz-Signature ──Decode──▶ vn.Call           (vn.ErrForbidden unless signed)
-//	vn.Decision ──AppendAnswer──▶ [{"verb":"dial","callerId":"VN",…}] | [{"verb":"sip:decline",…}] | 503
+//	vn.Decision ──AppendAnswer──▶ [{"verb":"dial","callerId":"VN",…}] | [{"verb":"sip:decline",…}] |
+//	                             [{"verb":"say",…},{"verb":"hangup"}] | 503
 //	POST …/status ──DecodeProgress──▶ vn.Progress                 (the dial verb's actionHook, and call_status_hook)
 //
 // Facts by https://docs.jambonz.org/reference and the source of jambonz-feature-server

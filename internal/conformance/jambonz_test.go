@@ -5,9 +5,14 @@ import (
 	"errors"
 	"net/http"
 	"net/url"
+	"os"
+	"reflect"
 	"strconv"
 	"strings"
+	"testing"
 	"time"
+
+	"github.com/stretchr/testify/require"
 )
 
 // jambonzPhone plays jambonz-feature-server towards the webhooks of an application.
@@ -54,6 +59,44 @@ func (p jambonzPhone) ring(c ringing) *http.Request {
 	return p.post(c, c.to+c.path, p.webhook(c, c.id, "inbound", "trying", 100))
 }
 
+// jambonzVerb holds the properties of every verb that callmask may answer with.
+type jambonzVerb struct {
+	Verb           string            `json:"verb"`
+	Status         int               `json:"status"`
+	Reason         string            `json:"reason"`
+	CallerID       string            `json:"callerId"`
+	Headers        map[string]string `json:"headers"`
+	AnswerOnBridge bool              `json:"answerOnBridge"`
+	Timeout        int               `json:"timeout"`
+	TimeLimit      int               `json:"timeLimit"`
+	ActionHook     string            `json:"actionHook"`
+	Target         []struct {
+		Type   string `json:"type"`
+		Number string `json:"number"`
+		Trunk  string `json:"trunk"`
+	} `json:"target"`
+	Text        string `json:"text"`
+	Synthesizer *struct {
+		Vendor   string `json:"vendor"`
+		Language string `json:"language"`
+	} `json:"synthesizer"`
+}
+
+// declines tells whether the verbs refuse a call that is not answered.
+func declines(verbs []jambonzVerb) bool {
+	v := verbs[0]
+	return v.Status >= 400 && v.Status <= 699 && reflect.DeepEqual(verbs, []jambonzVerb{{Verb: "sip:decline", Status: v.Status, Reason: v.Reason}})
+}
+
+// says tells whether the verbs answer a call only to speak a text.
+func says(verbs []jambonzVerb) bool {
+	v := verbs[0]
+	if v.Synthesizer != nil && (v.Synthesizer.Vendor == "" || v.Synthesizer.Language == "") {
+		return false
+	}
+	return v.Text != "" && reflect.DeepEqual(verbs, []jambonzVerb{{Verb: "say", Text: v.Text, Synthesizer: v.Synthesizer}, {Verb: "hangup"}})
+}
+
 func (jambonzPhone) heard(status int, contentType string, body []byte) (outcome, error) {
 	if status == http.StatusServiceUnavailable && len(body) == 0 {
 		return outcome{fallback: true}, nil
@@ -61,35 +104,28 @@ func (jambonzPhone) heard(status int, contentType string, body []byte) (outcome,
 	if status != http.StatusOK || contentType != "application/json" {
 		return outcome{}, errors.New("jambonz would not read this answer: HTTP " + strconv.Itoa(status) + " " + contentType)
 	}
-	var verbs []struct {
-		Verb           string            `json:"verb"`
-		Status         int               `json:"status"`
-		Reason         string            `json:"reason"`
-		CallerID       string            `json:"callerId"`
-		Headers        map[string]string `json:"headers"`
-		AnswerOnBridge bool              `json:"answerOnBridge"`
-		Timeout        int               `json:"timeout"`
-		TimeLimit      int               `json:"timeLimit"`
-		ActionHook     string            `json:"actionHook"`
-		Target         []struct {
-			Type   string `json:"type"`
-			Number string `json:"number"`
-			Trunk  string `json:"trunk"`
-		} `json:"target"`
-	}
+	var verbs []jambonzVerb
 	if err := strictly(body, &verbs); err != nil {
 		return outcome{}, err
 	}
-	if len(verbs) != 1 {
-		return outcome{}, errors.New("not one verb")
+	if len(verbs) == 0 {
+		return outcome{}, errors.New("no verb")
 	}
 	switch v := &verbs[0]; v.Verb {
 	case "sip:decline":
-		if v.Status < 400 || len(v.Target) > 0 || v.CallerID != "" {
+		if !declines(verbs) {
 			return outcome{}, errors.New("the call is not declined")
 		}
 		return outcome{refused: true}, nil
+	case "say":
+		if !says(verbs) {
+			return outcome{}, errors.New("the call is not refused by a text alone")
+		}
+		return outcome{refused: true}, nil
 	case "dial":
+		if len(verbs) != 1 || v.Text != "" || v.Synthesizer != nil || v.Status != 0 || v.Reason != "" {
+			return outcome{}, errors.New("more than a dial verb")
+		}
 		if len(v.Target) != 1 || v.Target[0].Type != "phone" || v.Target[0].Trunk != "carrier1" || !v.AnswerOnBridge || v.Timeout < 1 || v.TimeLimit < 1 {
 			return outcome{}, errors.New("the dial verb is not what it must be")
 		}
@@ -133,4 +169,31 @@ func (p jambonzPhone) progress(t telling) *http.Request {
 		fields["duration"] = t.seconds
 	}
 	return p.post(t.ringing, address, fields)
+}
+
+// TestAJambonzPhoneHearsEveryRefusal holds the phone, which meets only the refusal that is
+// set for the suite, against all of them, and against what is none.
+func TestAJambonzPhoneHearsEveryRefusal(t *testing.T) {
+	t.Parallel()
+	p := newJambonzPhone()
+	for _, name := range []string{"decline", "busy", "say", "say-language"} {
+		body, err := os.ReadFile("../../carrier/jambonz/testdata/" + name + ".json")
+		require.NoError(t, err)
+		o, err := p.heard(http.StatusOK, "application/json", body)
+		require.NoError(t, err, name)
+		require.Equal(t, outcome{refused: true}, o, name)
+	}
+	const hangup = `{"verb":"hangup"}`
+	for _, body := range []string{
+		`[]`, `[` + hangup + `]`, `[{"verb":"sip:decline","status":200}]`, `[{"verb":"sip:decline","status":700}]`, `[{"verb":"sip:decline"}]`,
+		`[{"verb":"sip:decline","status":486},` + hangup + `]`, `[{"verb":"sip:decline","status":486,"callerId":"+12025550102"}]`,
+		`[{"verb":"say","text":"x"}]`, `[{"verb":"say","text":"x"},{"verb":"dial"}]`, `[{"verb":"say","text":"x"},` + hangup + `,` + hangup + `]`,
+		`[{"verb":"say"},` + hangup + `]`, `[{"verb":"say","text":["x"]},` + hangup + `]`, `[{"verb":"say","text":"x","loop":2},` + hangup + `]`,
+		`[{"verb":"say","text":"x","target":[{"type":"phone"}]},` + hangup + `]`, `[{"verb":"say","text":"x"},{"verb":"hangup","text":"y"}]`,
+		`[{"verb":"say","text":"x","synthesizer":{"language":"id-ID"}},` + hangup + `]`, `[` + hangup + `,{"verb":"say","text":"x"}]`,
+		`[{"verb":"say","text":"x","synthesizer":{"vendor":"default","language":"id-ID","voice":"y"}},` + hangup + `]`,
+	} {
+		_, err := p.heard(http.StatusOK, "application/json", []byte(body))
+		require.Error(t, err, body)
+	}
 }

@@ -96,4 +96,7 @@ export const answers = {
   'jambonz/testdata/dial.json': verbs,
   'jambonz/testdata/dial-trunk-status.json': verbs,
   'jambonz/testdata/decline.json': verbs,
+  'jambonz/testdata/busy.json': verbs,
+  'jambonz/testdata/say.json': verbs,
+  'jambonz/testdata/say-language.json': verbs,
 };

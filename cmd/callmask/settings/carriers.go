@@ -96,7 +96,7 @@ var kindKeys = map[Kind][]string{
 	Plivo:      {"auth_id", "auth_tokens", "public_url", "refusal", "text", "language", "media_text", "call_status"},
 	Vonage:     {"api_key", "application_id", "secrets", "public_url", "text", "language", "call_status"},
 	Telnyx:     {"public_keys", "public_url", "refusal", "text", "language", "call_status"},
-	Jambonz:    {"secrets", "trunk", "public_url", "call_status"},
+	Jambonz:    {"secrets", "trunk", "public_url", "refusal", "text", "language", "call_status"},
 	Softswitch: {"tokens"},
 	Sim:        {"api_url", "secrets", "listen", "public_url"},
 }

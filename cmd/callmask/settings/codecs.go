@@ -43,7 +43,10 @@ func (c *Carrier) Codec() (router.Codec, error) {
 			Refusal: telnyx.Refusal(c.Refusal), Text: c.Text, Language: c.Language,
 		})
 	case Jambonz:
-		return jambonz.New(jambonz.Config{Secrets: c.Secrets, Trunk: c.Trunk, StatusURL: c.statusURL()})
+		return jambonz.New(jambonz.Config{
+			Secrets: c.Secrets, Trunk: c.Trunk, StatusURL: c.statusURL(),
+			Refusal: jambonz.Refusal(c.Refusal), Text: c.Text, Language: c.Language,
+		})
 	case Softswitch:
 		return softswitch.New(softswitch.Config{Tokens: c.Tokens})
 	case Sim:

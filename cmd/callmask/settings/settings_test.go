@@ -336,7 +336,7 @@ func TestEveryKindOfCarrierIsSpokenTo(t *testing.T) {
 		Plivo:      `auth_id: MAXXXXXXXXXXXXXXXXXX, auth_tokens: [secret-1], public_url: https://c.example, refusal: busy`,
 		Vonage:     `api_key: abcd1234, secrets: [secret-of-vonage], public_url: https://c.example, text: sorry`,
 		Telnyx:     `public_keys: ["AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA="], refusal: say`,
-		Jambonz:    `secrets: [wh_secret_0123456789], trunk: carrier1`,
+		Jambonz:    `secrets: [wh_secret_0123456789], trunk: carrier1, refusal: say, text: sorry, language: en-GB`,
 		Softswitch: `tokens: [pbx-token-1]`,
 		Sim:        `secrets: [sim-secret-1], listen: "127.0.0.1:0"`,
 	}
@@ -377,8 +377,9 @@ func TestWhatAPoolMayCost(t *testing.T) {
 func TestCarriersThatCannotWorkAreRefused(t *testing.T) {
 	t.Parallel()
 	const (
-		twilio = "kind: twilio, account_sid: ACaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa, auth_tokens: [secret-1], public_url: https://c.example"
-		vonage = "kind: vonage, api_key: abcd1234"
+		twilio  = "kind: twilio, account_sid: ACaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa, auth_tokens: [secret-1], public_url: https://c.example"
+		vonage  = "kind: vonage, api_key: abcd1234"
+		jambonz = "kind: jambonz, secrets: [wh_secret_0123456789]"
 	)
 	for entry, want := range map[string]string{
 		twilio + ", text: sorry":                                               "refusal: must be say",
@@ -388,6 +389,10 @@ func TestCarriersThatCannotWorkAreRefused(t *testing.T) {
 		vonage + ", secrets: [secret-of-vonage, secret-of-vonage]":             "secrets[1]: is listed twice",
 		vonage + ", secrets: [secret-of-vonage], call_status: true":            "public_url: is missing",
 		vonage + ", secrets: [secret-of-vonage], public_url: http://c.example": "public_url: must be https",
+		jambonz + ", text: sorry":                                              "refusal: must be say",
+		jambonz + ", refusal: busy, language: en-GB":                           "refusal: must be say",
+		jambonz + ", refusal: decline":                                         "refusal: must be reject, busy or say",
+		jambonz + ", refusal: say, text: \" \"":                                "text: holds nothing to speak",
 	} {
 		_, err := Load(Input{Flags: map[string]string{"config": write(t, "carriers: [{name: a, "+entry+"}]")}, Env: env(nil)})
 		require.ErrorContains(t, err, "callmask.yaml:1: carriers[0]."+want, entry)
