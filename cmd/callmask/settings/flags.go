@@ -12,6 +12,7 @@ type Flags struct {
 	RedisCertFile         string `name:"redis-cert-file" env:"CALLMASK_REDIS_CERT_FILE" placeholder:"FILE" group:"Settings:" help:"Our own certificate for Redis, if it asks for one."`
 	RedisKeyFile          string `name:"redis-key-file" env:"CALLMASK_REDIS_KEY_FILE" placeholder:"FILE" group:"Settings:" help:"Its private key."`
 	RedisServerName       string `name:"redis-server-name" env:"CALLMASK_REDIS_SERVER_NAME" placeholder:"NAME" group:"Settings:" help:"Name in the certificates of Redis's servers; by default each one's address."`
+	Partitions            string `name:"partitions" env:"CALLMASK_PARTITIONS" placeholder:"N" group:"Settings:" help:"Over how many hash tags the keys are spread, once and for all; 0 (default) is what Redis holds, or 1 on a single Redis and 16 on a Cluster."`
 	NATSURL               string `name:"nats-url" env:"CALLMASK_NATS_URL" placeholder:"URL" group:"Settings:" help:"nats:// or tls://; several with commas."`
 	NATSToken             string `name:"nats-token" env:"CALLMASK_NATS_TOKEN" placeholder:"TOKEN" group:"Settings:" help:"Token for NATS."`
 	NATSCreds             string `name:"nats-creds" env:"CALLMASK_NATS_CREDS" placeholder:"FILE" group:"Settings:" help:"Credentials file for NATS."`

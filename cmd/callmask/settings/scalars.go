@@ -23,6 +23,7 @@ var scalars = []scalar{
 	{key: "redis_cert_file", set: text(func(s *Settings) *string { return &s.RedisTLS.CertFile })},
 	{key: "redis_key_file", set: text(func(s *Settings) *string { return &s.RedisTLS.KeyFile })},
 	{key: "redis_server_name", set: text(func(s *Settings) *string { return &s.RedisTLS.ServerName })},
+	{key: "partitions", def: "0", set: integer(func(s *Settings) *int { return &s.Partitions }, 0, 1024)},
 	{key: "nats_url", secret: urlSecret, set: natsURL},
 	{key: "nats_token", secret: allSecret, set: text(func(s *Settings) *string { return &s.NATSToken })},
 	{key: "nats_creds", set: text(func(s *Settings) *string { return &s.NATSCreds })},

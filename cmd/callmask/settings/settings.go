@@ -20,6 +20,7 @@ type Settings struct {
 	DataDir      string
 	RedisURL     string // empty: `all` runs its own
 	RedisTLS     RedisTLS
+	Partitions   int    // 0: what Redis holds, or the default of its kind
 	NATSURL      string // empty: `all` runs its own
 	NATSToken    string
 	NATSCreds    string // path of a NATS credentials file
