@@ -53,7 +53,11 @@ func (a *App) base(ctx context.Context) error {
 	if err != nil {
 		return settings.Named("tombstone", err)
 	}
-	if err := a.patiently(ctx, "redis", a.store.Start); err != nil {
+	start := a.store.Start
+	if a.cfg.Role == settings.Router {
+		start = a.store.StartReading // Redis may let a router do no more
+	}
+	if err := a.patiently(ctx, "redis", start); err != nil {
 		return settings.Named("redis_url", err)
 	}
 	a.thinPools()
