@@ -107,7 +107,7 @@ func NewCoalescer(client redis.UniversalClient, cfg CoalescerConfig, reg prometh
 	if err := c.register(reg); err != nil {
 		return nil, err
 	}
-	var watch func(string)
+	var watch func(*lane, string)
 	if cfg.Replicas != nil {
 		watch = c.watch
 		c.replicas = c.newSide(cfg.Replicas, (*redis.ClusterClient).SlaveForKey, nil)

@@ -39,7 +39,7 @@ type side struct {
 type find func(*redis.ClusterClient, context.Context, string) (*redis.Client, error)
 
 // newSide returns the side that client reaches; watch may be nil.
-func (c *Coalescer) newSide(client redis.UniversalClient, by find, watch func(string)) *side {
+func (c *Coalescer) newSide(client redis.UniversalClient, by find, watch func(*lane, string)) *side {
 	s := &side{find: by}
 	s.cluster, _ = client.(*redis.ClusterClient)
 	if s.cluster == nil {
@@ -51,7 +51,7 @@ func (c *Coalescer) newSide(client redis.UniversalClient, by find, watch func(st
 	return s
 }
 
-func (c *Coalescer) newLane(node redis.UniversalClient, addr string, of *side, watch func(string)) *lane {
+func (c *Coalescer) newLane(node redis.UniversalClient, addr string, of *side, watch func(*lane, string)) *lane {
 	l := &lane{
 		client: node, addr: addr, cfg: &c.cfg, metrics: c.metrics,
 		elsewhere: c.cfg.Replicas != nil, lost: of.reload, watch: watch,
@@ -123,27 +123,35 @@ func (c *Coalescer) replica(ctx context.Context, key string, master *lane) *lane
 	}
 	var found *lane
 	for range mostReplicas {
-		l, err := c.replicas.lane(ctx, key)
-		if err != nil || l.addr != "" && l.addr == master.addr { // the client knows no replica
-			return found
+		if found = c.replicaOf(ctx, key, master); found == nil || !found.away.Load() {
+			break
 		}
-		if found = l; !l.away.Load() {
-			return l
-		}
-		l.probe() //nolint:contextcheck // nobody waits for it
+		found.probe() //nolint:contextcheck // nobody waits for it
 	}
 	return found
 }
 
-// watch keeps what is known of a key's replica up to date: where it is, whether it
-// answers, and a connection to it. It is called while a batch is sent to its master and
-// takes no time of it.
-func (c *Coalescer) watch(key string) {
+// replicaOf returns the lane of one of the master's replicas in turn. Where the client
+// knows none it is the last one known: while a replica takes over, the nodes may tell of
+// it as no replica any more and no master yet.
+func (c *Coalescer) replicaOf(ctx context.Context, key string, master *lane) *lane {
+	l, err := c.replicas.lane(ctx, key)
+	if err != nil || l.addr != "" && l.addr == master.addr { // so a client says that it knows no replica
+		return master.standby.Load()
+	}
+	master.standby.Store(l)
+	return l
+}
+
+// watch keeps what is known of a master's replica up to date: where it is, whether it
+// answers, and a connection to it. It is called while a batch is sent to the master, key
+// being one of the batch's, and takes no time of it.
+func (c *Coalescer) watch(master *lane, key string) {
 	key = strings.Clone(key)
 	go func() {
 		ctx, cancel := context.WithTimeout(context.Background(), watchEvery)
 		defer cancel()
-		if l, err := c.replicas.lane(ctx, key); err == nil { // else what is known stays
+		if l := c.replicaOf(ctx, key, master); l != nil {
 			l.ping(ctx)
 		}
 	}()

@@ -25,14 +25,16 @@ type lane struct {
 	// elsewhere tells that another node may have the same keys: then nobody queues at
 	// this one while it is away.
 	elsewhere bool
-	lost      func()       // is told that the node did not answer
-	watch     func(string) // looks after the replica of a key; nil where there is none
+	lost      func()              // is told that the node did not answer
+	watch     func(*lane, string) // looks after the replica that has a key; nil where there is none
 
 	pipe    redis.Pipeliner // the leader's
 	cmds    []redis.Cmder   // the leader's
 	flushBy *budget         // the leader's
 	watched time.Time       // the leader's: when watch was called last
 	last    atomic.Int64    // when a flush began last, ns
+
+	standby atomic.Pointer[lane] // of a master: its replica that was seen last
 
 	away    atomic.Bool // the node did not answer, and has not since
 	probing atomic.Bool
@@ -222,7 +224,7 @@ func (l *lane) flush(batch []*job) {
 	l.last.Store(began.UnixNano())
 	if l.watch != nil && began.Sub(l.watched) >= watchEvery {
 		l.watched = began
-		l.watch(batch[0].key)
+		l.watch(l, batch[0].key)
 	}
 	defer func() {
 		if p := recover(); p != nil {
