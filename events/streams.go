@@ -200,6 +200,12 @@ func covered(have []string, want string) bool {
 	return false
 }
 
+// SubjectMatches tells whether a subject is one of those that a pattern with NATS's
+// wildcards stands for.
+func SubjectMatches(pattern, subject string) bool {
+	return covers(strings.Split(pattern, "."), strings.Split(subject, "."))
+}
+
 func covers(pattern, subject []string) bool {
 	for i, p := range pattern {
 		switch {

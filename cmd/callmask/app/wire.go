@@ -15,6 +15,7 @@ import (
 	"github.com/callmask/callmask/replenisher"
 	"github.com/callmask/callmask/router"
 	"github.com/callmask/callmask/scripts"
+	"github.com/callmask/callmask/seal"
 )
 
 const (
@@ -26,6 +27,17 @@ const (
 
 // deadPools is the context that dead letters of the replenisher are sealed with.
 const deadPools = "callmask dead letter pools"
+
+// OpenDead opens the payload of a dead letter of any role.
+func OpenDead(keys *seal.Keyset, box []byte) (payload []byte, err error) {
+	for _, context := range []string{allocator.DeadContext, deadPools} {
+		payload, err = keys.OpenBytes(box, []byte(context))
+		if !errors.Is(err, seal.ErrNotOpened) {
+			break
+		}
+	}
+	return payload, err
+}
 
 func (a *App) has(role settings.Role) bool { return a.cfg.Role.Has(role) }
 
