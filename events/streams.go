@@ -165,7 +165,11 @@ func (b *Bus) OrdersMaxAge(ctx context.Context) (time.Duration, error) {
 // Consume has its consumer.
 func (b *Bus) Ping(ctx context.Context) error {
 	if !b.nc.IsConnected() {
-		return fmt.Errorf("nats: %w: not connected", vn.ErrUnavailable)
+		err := fmt.Errorf("nats: %w: not connected", vn.ErrUnavailable)
+		if why := b.nc.LastError(); why != nil {
+			err = fmt.Errorf("%w: %w", err, b.refused(why))
+		}
+		return err
 	}
 	ctx, cancel := b.deadline(ctx)
 	defer cancel()

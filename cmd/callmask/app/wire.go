@@ -72,19 +72,17 @@ func (a *App) base(ctx context.Context) error {
 }
 
 func (a *App) connectBus(ctx context.Context) error {
-	cfg := events.Config{
-		URL: a.at.NATSURL, Name: "callmask " + string(a.cfg.Role), Token: a.at.NATSToken, CredsFile: a.set.NATSCreds,
-		OrdersStream: a.set.OrdersStream, OrdersPrefix: a.set.OrdersPrefix, Replicas: a.set.NATSReplicas,
-		Lazy:       a.cfg.Role == settings.Router, // answers calls also while NATS is away
-		Registerer: a.reg, Logger: a.log.With().Str("room", "events").Logger(),
-	}
+	cfg := NATSConfig(a.set)
+	cfg.URL, cfg.Name, cfg.Token = a.at.NATSURL, "callmask "+string(a.cfg.Role), a.at.NATSToken
+	cfg.Lazy = a.cfg.Role == settings.Router // answers calls also while NATS is away
+	cfg.Registerer, cfg.Logger = a.reg, a.log.With().Str("room", "events").Logger()
 	err := a.patiently(ctx, "nats", func(ctx context.Context) error {
 		var err error
 		a.bus, err = events.Connect(ctx, cfg)
 		return err
 	})
 	if err != nil {
-		return settings.Named("nats_url", err)
+		return NATSError(err)
 	}
 	a.onEnd("nats client", func(context.Context) error { a.bus.Close(); return nil })
 	if a.cfg.Role != settings.Router {

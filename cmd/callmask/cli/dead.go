@@ -50,12 +50,11 @@ func (f *deadFilter) read(ctx context.Context, p *Process, bus *events.Bus, repl
 
 // connectNATS connects to the NATS that the settings name, or to the one that `all` runs here.
 func connectNATS(ctx context.Context, s *settings.Settings, name string) (*events.Bus, error) {
-	address, token := s.NATSAddress()
-	bus, err := events.Connect(ctx, events.Config{
-		URL: address, Name: name, Token: token, CredsFile: s.NATSCreds, OrdersStream: s.OrdersStream, OrdersPrefix: s.OrdersPrefix,
-	})
+	cfg := app.NATSConfig(s)
+	cfg.Name = name
+	bus, err := events.Connect(ctx, cfg)
 	if err != nil {
-		return nil, settings.Named("nats_url", err)
+		return nil, app.NATSError(err)
 	}
 	return bus, nil
 }

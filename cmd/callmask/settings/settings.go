@@ -22,6 +22,9 @@ type Settings struct {
 	NATSURL      string // empty: `all` runs its own
 	NATSToken    string
 	NATSCreds    string // path of a NATS credentials file
+	NATSCA       string // path of the PEM file of who may have signed the server's certificate
+	NATSCert     string // paths of this client's certificate and key
+	NATSKey      string
 	NATSReplicas int
 	OrdersStream string
 	OrdersPrefix string
