@@ -3,6 +3,7 @@ package allocator
 import (
 	"context"
 	"errors"
+	"math"
 	"slices"
 	"strconv"
 	"time"
@@ -36,7 +37,7 @@ func (a *Allocator) Assign(ctx context.Context, o vn.Order) (assignment vn.Assig
 	al, err := a.store.Allocate(ctx, scripts.AllocateRequest{Order: o, Cooldown: p.Cooldown, Carriers: p.carriers})
 	if err != nil {
 		if errors.Is(err, vn.ErrPoolExhausted) {
-			a.exhausted(ctx, p)
+			a.low(ctx, p, math.MaxInt) // the order needs more, however many there are
 		}
 		return vn.Assignment{}, false, err
 	}
@@ -44,7 +45,7 @@ func (a *Allocator) Assign(ctx context.Context, o vn.Order) (assignment vn.Assig
 		return vn.Assignment{}, false, err
 	}
 	if !al.Replayed && al.Free < p.LowWater {
-		a.low(ctx, p, al.Free)
+		a.low(ctx, p, p.LowWater)
 	}
 	return al.Assignment, !al.Replayed, nil
 }

@@ -119,9 +119,12 @@ func (a *auditor) layout(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("read %s: %w", layoutKey, unavailable(err))
 	}
-	if have["schema"] != strconv.Itoa(Schema) || have["partitions"] != strconv.Itoa(a.store.config.Partitions) {
+	if n, err := strconv.Atoi(have["partitions"]); err == nil && a.store.config.Partitions == 0 && n > 0 && n <= maxPartitions {
+		a.store.layout = newLayout(n)
+	}
+	if have["schema"] != strconv.Itoa(Schema) || have["partitions"] != strconv.Itoa(a.store.Partitions()) {
 		a.found(ProblemLayout, "", fmt.Sprintf("%s says schema %q, partitions %q; expected %d and %d",
-			layoutKey, have["schema"], have["partitions"], Schema, a.store.config.Partitions))
+			layoutKey, have["schema"], have["partitions"], Schema, a.store.Partitions()))
 	}
 	return nil
 }

@@ -59,7 +59,7 @@ func newFixture(t *testing.T, client redis.UniversalClient) *fixture {
 	path := filepath.Join(t.TempDir(), "keyset.json")
 	keys, err := seal.Create(path)
 	require.NoError(t, err)
-	s, err := New(Config{Timeout: 10 * time.Second}, client, keys)
+	s, err := New(Config{Partitions: 1, Timeout: 10 * time.Second}, client, keys)
 	require.NoError(t, err)
 	require.NoError(t, s.Start(t.Context()))
 	require.NoError(t, s.MarkReady(t.Context()))

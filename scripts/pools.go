@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"strconv"
 	"strings"
+	"sync"
 
 	"github.com/redis/go-redis/v9"
 
@@ -150,27 +151,53 @@ func drainArgs(p, pool string, number vn.Number, only string) (keys []string, ar
 	return []string{guardKey(p), metaKey(p), inventoryKey(p), totalKey(p)}, []any{number.Digits(), pool, only}
 }
 
-// Stock counts the VNs now, a row for each pool and carrier that ever had one. Rows
+// Stock counts the VNs of all partitions, a row for each pool and carrier that ever had
+// one. Each partition is counted at one moment, the partitions one after the other. Rows
 // come in no order.
 func (s *Store) Stock(ctx context.Context) ([]Stock, error) {
-	var out []Stock
-	for _, p := range s.layout.prefixes {
-		answer, err := s.run(ctx, s.scripts.stock, stockKeys(p), nil)
-		if err != nil {
-			return nil, fmt.Errorf("stock: %w", err)
-		}
-		for i := range answer {
-			row := answer.list(i)
-			pool, carrier, _ := strings.Cut(row.string(0), ":")
-			st := Stock{
-				Pool: pool, Carrier: carrier, Total: row.int(1), Free: row.int(2),
-				Cooling: row.int(3), Draining: row.int(4),
+	var mu sync.Mutex
+	sum := make(map[string]*Stock)
+	err := s.eachPartition(ctx, func(ctx context.Context, i int) error {
+		rows, err := s.stockOf(ctx, s.layout.prefixes[i])
+		mu.Lock()
+		defer mu.Unlock()
+		for _, row := range rows {
+			st := sum[row.Pool+":"+row.Carrier]
+			if st == nil {
+				st = &Stock{Pool: row.Pool, Carrier: row.Carrier}
+				sum[row.Pool+":"+row.Carrier] = st
 			}
-			st.Leased = st.Total - st.Free - st.Cooling - st.Draining
-			out = append(out, st)
+			st.add(&row)
 		}
+		return err
+	})
+	if err != nil {
+		return nil, err
+	}
+	out := make([]Stock, 0, len(sum))
+	for _, st := range sum {
+		out = append(out, *st)
 	}
 	return out, nil
+}
+
+func (s *Store) stockOf(ctx context.Context, p string) ([]Stock, error) {
+	answer, err := s.run(ctx, s.scripts.stock, stockKeys(p), nil)
+	if err != nil {
+		return nil, fmt.Errorf("stock: %w", err)
+	}
+	rows := make([]Stock, 0, len(answer))
+	for i := range answer {
+		row := answer.list(i)
+		pool, carrier, _ := strings.Cut(row.string(0), ":")
+		st := Stock{
+			Pool: pool, Carrier: carrier, Total: row.int(1), Free: row.int(2),
+			Cooling: row.int(3), Draining: row.int(4),
+		}
+		st.Leased = st.Total - st.Free - st.Cooling - st.Draining
+		rows = append(rows, st)
+	}
+	return rows, nil
 }
 
 func stockKeys(p string) []string { return []string{guardKey(p), metaKey(p), totalKey(p)} }

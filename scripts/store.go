@@ -20,9 +20,9 @@ import (
 
 // Config holds what Store needs to know. The zero value of a field is its default.
 type Config struct {
-	// Partitions is the number of hash tags that the keys are spread over. It is
-	// written to Redis once and cannot be changed afterwards. Default 1, the only
-	// number wired so far.
+	// Partitions is the number of hash tags that the keys are spread over, 1 to 1024. It
+	// is written to Redis once and cannot be changed afterwards. 0 means what Redis holds;
+	// where it holds nothing yet, 1 on a single Redis and 16 on a Cluster.
 	Partitions int
 	// Tombstone is how long an ended order is remembered. It must be longer than a
 	// message can wait in the ORDERS stream, or a late event would bring an order
@@ -52,6 +52,7 @@ type Store struct {
 	scripts *registry
 	layout  *layout
 	reader  Reader
+	sweeps  sweeps
 	lookups sync.Pool // of *lookup
 	vns     vnIndex
 	// lapsed counts bindings that Redis still served after their lease end.
@@ -60,9 +61,6 @@ type Store struct {
 
 // New returns a Store on client, which stays the caller's to close.
 func New(config Config, client redis.UniversalClient, keys *seal.Keyset) (*Store, error) {
-	if config.Partitions == 0 {
-		config.Partitions = 1
-	}
 	if config.Tombstone == 0 {
 		config.Tombstone = 25 * time.Hour
 	}
@@ -72,8 +70,8 @@ func New(config Config, client redis.UniversalClient, keys *seal.Keyset) (*Store
 	if config.OrdersMaxAge == 0 {
 		config.OrdersMaxAge = 24 * time.Hour
 	}
-	if config.Partitions != 1 {
-		return nil, fmt.Errorf("partitions: %d is not supported, only 1 is", config.Partitions)
+	if config.Partitions < 0 || config.Partitions > maxPartitions {
+		return nil, fmt.Errorf("partitions: is %d; use 1 to %d", config.Partitions, maxPartitions)
 	}
 	if config.Tombstone <= config.OrdersMaxAge {
 		return nil, fmt.Errorf("tombstone: %s must be longer than the ORDERS stream keeps messages (%s)",
@@ -85,8 +83,9 @@ func New(config Config, client redis.UniversalClient, keys *seal.Keyset) (*Store
 	}
 	s := &Store{
 		config: config, client: client, keys: keys, scripts: scripts,
-		layout: newLayout(config.Partitions), reader: config.Reader,
+		reader: config.Reader, sweeps: sweeps{turn: make(chan struct{}, 1)},
 	}
+	s.layout = newLayout(max(1, config.Partitions)) // Start may learn another number
 	s.lookups.New = newLookup
 	if s.reader == nil {
 		s.reader = plainReader{s}
@@ -143,8 +142,13 @@ func infoField(info, name string) string {
 	return value
 }
 
+// checkLayout writes the layout once and takes it from Redis.
 func (s *Store) checkLayout(ctx context.Context) error {
-	want := map[string]string{"schema": strconv.Itoa(Schema), "partitions": strconv.Itoa(s.config.Partitions)}
+	partitions := s.config.Partitions
+	if partitions == 0 {
+		partitions = DefaultPartitions(s.client)
+	}
+	want := map[string]string{"schema": strconv.Itoa(Schema), "partitions": strconv.Itoa(partitions)}
 	for field, value := range want {
 		if err := s.client.HSetNX(ctx, layoutKey, field, value).Err(); err != nil {
 			return fmt.Errorf("write %s: %w", layoutKey, unavailable(err))
@@ -154,12 +158,19 @@ func (s *Store) checkLayout(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("read %s: %w", layoutKey, unavailable(err))
 	}
+	if s.config.Partitions == 0 {
+		want["partitions"] = have["partitions"]
+		if partitions, err = strconv.Atoi(have["partitions"]); err != nil || partitions < 1 || partitions > maxPartitions {
+			return fmt.Errorf("redis holds data with a number of partitions that this callmask cannot have: %q", have["partitions"])
+		}
+	}
 	for field, value := range want {
 		if have[field] != value {
 			return fmt.Errorf("redis holds data with %s %s, this callmask is set to %s: use the setting that the data was made with",
 				field, have[field], value)
 		}
 	}
+	s.layout = newLayout(partitions)
 	return nil
 }
 
@@ -176,32 +187,33 @@ func (s *Store) Ping(ctx context.Context) error {
 // Ready tells whether every partition is marked ready. One that is not is COLD:
 // Redis is new, or has lost its data.
 func (s *Store) Ready(ctx context.Context) (bool, error) {
-	ctx, cancel := s.bound(ctx)
-	defer cancel()
-	for _, p := range s.layout.prefixes {
-		ready, err := s.client.HGet(ctx, metaKey(p), "ready").Result()
+	var cold atomic.Bool
+	err := s.eachPartition(ctx, func(ctx context.Context, i int) error {
+		ready, err := s.client.HGet(ctx, metaKey(s.layout.prefixes[i]), "ready").Result()
 		if err != nil && !errors.Is(err, redis.Nil) {
-			return false, fmt.Errorf("read whether the partition is ready: %w", unavailable(err))
+			return fmt.Errorf("read whether it is ready: %w", unavailable(err))
 		}
 		if ready != "1" {
-			return false, nil
+			cold.Store(true)
 		}
-	}
-	return true, nil
+		return nil
+	})
+	return err == nil && !cold.Load(), err
 }
 
 // MarkReady marks every partition ready. Only two may do that: who has seen that
 // the LEDGER stream never held a record, and `callmask rebuild`.
 func (s *Store) MarkReady(ctx context.Context) error {
-	ctx, cancel := s.bound(ctx)
-	defer cancel()
-	for _, p := range s.layout.prefixes {
-		if err := s.client.HSet(ctx, metaKey(p), "ready", "1").Err(); err != nil {
-			return fmt.Errorf("mark the partition ready: %w", unavailable(err))
+	return s.eachPartition(ctx, func(ctx context.Context, i int) error {
+		if err := s.client.HSet(ctx, metaKey(s.layout.prefixes[i]), "ready", "1").Err(); err != nil {
+			return fmt.Errorf("mark it ready: %w", unavailable(err))
 		}
-	}
-	return nil
+		return nil
+	})
 }
+
+// Partitions returns the number of partitions; Start must have returned.
+func (s *Store) Partitions() int { return len(s.layout.prefixes) }
 
 // LapsedBindings returns how many calls were refused because Redis still served a
 // binding whose lease had ended by this process's clock.

@@ -30,7 +30,8 @@ type Allocation struct {
 	Numbers    []LeasedNumber // by party: the VN that the others dial to reach it
 	Replayed   bool           // the order had this assignment before the call
 	Settled    bool           // the ledger and the apps know it already
-	Free       int            // VNs of the pool left to allocate after this call
+	Free       int            // VNs of the pool left after this call, guessed from those of this partition
+	Partition  int            // where its VNs and its hash are
 }
 
 // LeasedNumber is one VN of an Allocation.
@@ -56,8 +57,9 @@ type Release struct {
 	Numbers []ReleasedNumber
 	// RestedBy is when the VNs may serve another order even if this end is never
 	// settled: the recorded lease end + cool-down.
-	RestedBy time.Time
-	Settled  bool // the ledger and the apps know it already; nothing is left to do
+	RestedBy  time.Time
+	Settled   bool // the ledger and the apps know it already; nothing is left to do
+	Partition int  // where its VNs are
 }
 
 // ReleasedNumber is one VN of an ended order.
@@ -105,4 +107,12 @@ type Stock struct {
 	Cooling       int
 	Draining      int
 	Total         int
+}
+
+func (s *Stock) add(o *Stock) {
+	s.Free += o.Free
+	s.Leased += o.Leased
+	s.Cooling += o.Cooling
+	s.Draining += o.Draining
+	s.Total += o.Total
 }

@@ -11,6 +11,12 @@ local function load_order(key)
   return order, flat
 end
 
+-- bury leaves the tombstone of an order that has no VNs here.
+local function bury(key, now, reason, tombstone, settled)
+  redis.call('HSET', key, 'state', 'ended', 'reason', reason, 'end', ms(now), 'settled', settled)
+  redis.call('PEXPIREAT', key, ms(now + tombstone))
+end
+
 local function lapsed(order, now) return tonumber(order['end']) <= now end
 
 -- retire takes a VN out of the pool for good.

@@ -55,13 +55,16 @@ func (a *App) base(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	a.store, err = scripts.New(scripts.Config{Tombstone: a.set.Tombstone, Timeout: workTimeout, OrdersMaxAge: maxAge}, client, a.keys)
+	a.store, err = scripts.New(scripts.Config{
+		Partitions: a.set.Partitions, Tombstone: a.set.Tombstone, Timeout: workTimeout, OrdersMaxAge: maxAge,
+	}, client, a.keys)
 	if err != nil {
 		return settings.Named("tombstone", err)
 	}
 	if err := a.patiently(ctx, "redis", a.store.Start); err != nil {
 		return settings.Named("redis_url", err)
 	}
+	a.thinPools()
 	a.parts.add(part{name: "redis", check: a.store.Ping, needed: true})
 	s := a.newStage(ctx, "base")
 	s.run("keyset", a.keys.Run)
@@ -69,6 +72,21 @@ func (a *App) base(ctx context.Context) error {
 		s.run("number index", a.refreshIndex) // the allocator has its own
 	}
 	return nil
+}
+
+// thin is how few VNs a pool may have for each partition before orders often find their
+// own partition empty and take two round trips more.
+const thin = 50
+
+// thinPools warns of pools that are small for the number of partitions.
+func (a *App) thinPools() {
+	n := a.store.Partitions()
+	for i := range a.set.Pools {
+		if p := &a.set.Pools[i]; n > 1 && p.Max/n < thin {
+			a.log.Warn().Str("pool", p.Name).Int("max", p.Max).Int("partitions", n).
+				Msg("the pool may hold fewer than 50 numbers for each partition: many orders will have to go from one to another")
+		}
+	}
 }
 
 func (a *App) connectBus(ctx context.Context) error {
@@ -237,7 +255,7 @@ func (a *App) front(ctx context.Context) error {
 		return err
 	}
 	a.onEnd("redis client for calls", func(context.Context) error { return client.Close() })
-	look := scripts.Config{Tombstone: a.set.Tombstone, Timeout: a.set.ResolveTimeout}
+	look := scripts.Config{Partitions: a.store.Partitions(), Tombstone: a.set.Tombstone, Timeout: a.set.ResolveTimeout}
 	if a.set.Coalesce {
 		// A read waits for the flush in flight and then for its own.
 		if look.Reader, err = router.NewCoalescer(client, router.CoalescerConfig{FlushTimeout: a.set.ResolveTimeout * 2 / 5}, a.reg); err != nil {

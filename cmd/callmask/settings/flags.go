@@ -8,6 +8,7 @@ type Flags struct {
 	AdminAddr             string `name:"admin-addr" env:"CALLMASK_ADMIN_ADDR" placeholder:"ADDR" group:"Settings:" help:"Private listener; 127.0.0.1:9090 by default."`
 	DataDir               string `name:"data-dir" env:"CALLMASK_DATA_DIR" placeholder:"DIR" group:"Settings:" help:"Where 'all' keeps its data; ./data by default."`
 	RedisURL              string `name:"redis-url" env:"CALLMASK_REDIS_URL" placeholder:"URL" group:"Settings:" help:"redis:// or rediss://; several addresses or ?cluster=true for a Cluster."`
+	Partitions            string `name:"partitions" env:"CALLMASK_PARTITIONS" placeholder:"N" group:"Settings:" help:"Over how many hash tags the keys are spread, once and for all; 0 (default) is what Redis holds, or 1 on a single Redis and 16 on a Cluster."`
 	NATSURL               string `name:"nats-url" env:"CALLMASK_NATS_URL" placeholder:"URL" group:"Settings:" help:"nats:// or tls://; several with commas."`
 	NATSToken             string `name:"nats-token" env:"CALLMASK_NATS_TOKEN" placeholder:"TOKEN" group:"Settings:" help:"Token for NATS."`
 	NATSCreds             string `name:"nats-creds" env:"CALLMASK_NATS_CREDS" placeholder:"FILE" group:"Settings:" help:"Credentials file for NATS (JWT and NKey, or an NKey seed); read anew at each connection."`

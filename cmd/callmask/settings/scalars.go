@@ -19,6 +19,7 @@ var scalars = []scalar{
 	{key: "admin_addr", def: "127.0.0.1:9090", set: addr(func(s *Settings) *string { return &s.AdminAddr })},
 	{key: "data_dir", def: "data", set: text(func(s *Settings) *string { return &s.DataDir })},
 	{key: "redis_url", secret: urlSecret, set: redisURL},
+	{key: "partitions", def: "0", set: integer(func(s *Settings) *int { return &s.Partitions }, 0, 1024)},
 	{key: "nats_url", secret: urlSecret, set: natsURL},
 	{key: "nats_token", secret: allSecret, set: text(func(s *Settings) *string { return &s.NATSToken })},
 	{key: "nats_creds", set: text(func(s *Settings) *string { return &s.NATSCreds })},

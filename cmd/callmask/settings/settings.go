@@ -19,6 +19,7 @@ type Settings struct {
 	AdminAddr    string // the private listener
 	DataDir      string
 	RedisURL     string // empty: `all` runs its own
+	Partitions   int    // 0: what Redis holds, or the default of its kind
 	NATSURL      string // empty: `all` runs its own
 	NATSToken    string
 	NATSCreds    string // path of a NATS credentials file
