@@ -20,6 +20,7 @@ import (
 type Config struct {
 	URL       string // nats:// or tls://, several separated by commas
 	Name      string // shown in the server's list of connections; default callmask
+	Inbox     string // first part of the subjects that answers come to; default _INBOX
 	Token     string // empty: none
 	CredsFile string // path of a NATS credentials file (JWT and NKey), or of an NKey seed alone; empty: none
 	// CAFile, CertFile and KeyFile are paths of PEM files: who may have signed the
@@ -33,7 +34,7 @@ type Config struct {
 	// in its subjects (default orders).
 	OrdersStream string
 	OrdersPrefix string
-	Replicas     int           // of the streams callmask creates: 1 (default), 3 or 5
+	Replicas     int           // of the streams callmask creates: 1, 3 or 5; 0: 3 on a cluster, else 1
 	Timeout      time.Duration // deadline of every publish and request; default 5s
 	// Lazy lets Connect succeed while NATS cannot be reached: the connection is
 	// then made in the background, and every call gives vn.ErrUnavailable until then.
@@ -67,10 +68,7 @@ func (c Config) withDefaults() (Config, error) {
 	if err := c.checkFiles(); err != nil {
 		return c, err
 	}
-	if c.Replicas == 0 {
-		c.Replicas = 1
-	}
-	if c.Replicas != 1 && c.Replicas != 3 && c.Replicas != 5 {
+	if c.Replicas != 0 && c.Replicas != 1 && c.Replicas != 3 && c.Replicas != 5 {
 		return c, fmt.Errorf("nats replicas: is %d; use 1, 3 or 5", c.Replicas)
 	}
 	if c.Timeout == 0 {

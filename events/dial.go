@@ -166,6 +166,9 @@ func (b *Bus) dial(ctx context.Context) error {
 		// credentials twice, as it may while they are being rotated.
 		nats.IgnoreAuthErrorAbort(),
 	}
+	if b.cfg.Inbox != "" {
+		opts = append(opts, nats.CustomInboxPrefix(b.cfg.Inbox))
+	}
 	security, err := b.cfg.security()
 	if err != nil {
 		return err

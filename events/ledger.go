@@ -30,21 +30,51 @@ func (b *Bus) Record(ctx context.Context, recs ...Record) (seqs []uint64, err er
 	if !b.nc.IsConnected() {
 		return seqs, fmt.Errorf("writing to the ledger: %w: not connected to nats", vn.ErrUnavailable)
 	}
-	payloads := make([][]byte, len(recs))
+	msgs := make([]recordMsg, len(recs))
 	for i := range recs {
 		if _, ok := vn.ParseDigits(recs[i].VN); !ok {
 			return seqs, &vn.FieldError{Field: "records[" + strconv.Itoa(i) + "].vn", Problem: "is not a number in digits"}
 		}
-		if payloads[i], err = json.Marshal(recs[i]); err != nil {
+		data, err := json.Marshal(recs[i])
+		if err != nil {
 			return seqs, fmt.Errorf("encoding a ledger record: %w", err)
 		}
+		msgs[i] = recordMsg{subject: subjectLedgerVN + recs[i].VN, id: recs[i].messageID(), data: data}
 	}
 	ctx, cancel := b.deadline(ctx)
 	defer cancel()
-	acks := make([]jetstream.PubAckFuture, len(recs))
+	attempt := func(ctx context.Context) error { return b.record(ctx, msgs, seqs) }
+	if repeated(msgs) { // another attempt could put the first record of a VN after its second
+		return seqs, attempt(ctx)
+	}
+	return seqs, persist(ctx, attempt)
+}
+
+func repeated(msgs []recordMsg) bool {
+	subjects := map[string]bool{}
+	for i := range msgs {
+		subjects[msgs[i].subject] = true
+	}
+	return len(subjects) < len(msgs)
+}
+
+// recordMsg is a ledger record as it is published.
+type recordMsg struct {
+	subject, id string
+	data        []byte
+}
+
+// record publishes those that have no sequence yet and waits for it.
+func (b *Bus) record(ctx context.Context, msgs []recordMsg, seqs []uint64) error {
+	acks := make([]jetstream.PubAckFuture, len(msgs))
 	var errs []error
-	for i := range recs {
-		acks[i], err = b.js.PublishAsync(subjectLedgerVN+recs[i].VN, payloads[i], jetstream.WithMsgID(recs[i].messageID()))
+	var err error
+	for i := range msgs {
+		m := &msgs[i]
+		if seqs[i] != 0 {
+			continue
+		}
+		acks[i], err = b.js.PublishAsync(m.subject, m.data, jetstream.WithMsgID(m.id))
 		if err != nil {
 			errs = append(errs, failed("writing to the ledger", err))
 			break // the connection is gone or stalled; do not store what follows out of order
@@ -63,7 +93,7 @@ func (b *Bus) Record(ctx context.Context, recs ...Record) (seqs []uint64, err er
 			errs = append(errs, failed("writing to the ledger", ctx.Err()))
 		}
 	}
-	return seqs, errors.Join(errs...)
+	return errors.Join(errs...)
 }
 
 func (r *Record) messageID() string {

@@ -9,8 +9,6 @@ import (
 
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
-
-	"github.com/callmask/callmask/vn"
 )
 
 // StoredLetter is a dead letter as Bus.DeadLetters finds it.
@@ -180,7 +178,7 @@ func (b *Bus) Replay(ctx context.Context, l *StoredLetter, open func(box []byte)
 	}
 	msg := &nats.Msg{Subject: l.Subject, Data: data, Header: nats.Header{}}
 	msg.Header.Set(headerFirst, l.Published.UTC().Format(time.RFC3339Nano))
-	if err := b.republish(ctx, msg, "replay:"+l.ID, l.Stream); err != nil {
+	if _, err := b.storeMsg(ctx, msg, jetstream.WithMsgID("replay:"+l.ID), jetstream.WithExpectStream(l.Stream)); err != nil {
 		return err
 	}
 	l.Replayed = time.Now().UTC()
@@ -236,14 +234,4 @@ func (b *Bus) payload(ctx context.Context, l *StoredLetter, open func([]byte) ([
 		return nil, fmt.Errorf("the letter's payload cannot be opened: %w", err)
 	}
 	return data, nil
-}
-
-func (b *Bus) republish(ctx context.Context, msg *nats.Msg, id, stream string) error {
-	if !b.nc.IsConnected() {
-		return fmt.Errorf("publishing: %w: not connected to nats", vn.ErrUnavailable)
-	}
-	ctx, cancel := b.deadline(ctx)
-	defer cancel()
-	_, err := b.js.PublishMsg(ctx, msg, jetstream.WithMsgID(id), jetstream.WithExpectStream(stream))
-	return failed("publishing", err)
 }

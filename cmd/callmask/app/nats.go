@@ -12,10 +12,14 @@ import (
 func NATSConfig(s *settings.Settings) events.Config {
 	address, token := s.NATSAddress()
 	return events.Config{
-		URL: address, Token: token, CredsFile: s.NATSCreds, CAFile: s.NATSCA, CertFile: s.NATSCert, KeyFile: s.NATSKey,
+		URL: address, Inbox: inboxOf("operator"), Token: token, CredsFile: s.NATSCreds, CAFile: s.NATSCA, CertFile: s.NATSCert, KeyFile: s.NATSKey,
 		OrdersStream: s.OrdersStream, OrdersPrefix: s.OrdersPrefix, Replicas: s.NATSReplicas,
 	}
 }
+
+// inboxOf is what answers to a user of deploy/nats/permissions.conf begin with: one that
+// may read them all would read real numbers.
+func inboxOf(user string) string { return "_INBOX_" + user }
 
 // NATSError puts the variable of the setting that is at fault before an error of events.
 func NATSError(err error) error {

@@ -92,6 +92,7 @@ func (a *App) thinPools() {
 func (a *App) connectBus(ctx context.Context) error {
 	cfg := NATSConfig(a.set)
 	cfg.URL, cfg.Name, cfg.Token = a.at.NATSURL, "callmask "+string(a.cfg.Role), a.at.NATSToken
+	cfg.Inbox = inboxOf(string(a.cfg.Role))
 	cfg.Lazy = a.cfg.Role == settings.Router // answers calls also while NATS is away
 	cfg.Registerer, cfg.Logger = a.reg, a.log.With().Str("room", "events").Logger()
 	err := a.patiently(ctx, "nats", func(ctx context.Context) error {

@@ -15,7 +15,7 @@ type Flags struct {
 	NATSCA                string `name:"nats-ca" env:"CALLMASK_NATS_CA" placeholder:"FILE" group:"Settings:" help:"PEM file of who may have signed NATS's certificate; by default whom the system trusts."`
 	NATSCert              string `name:"nats-cert" env:"CALLMASK_NATS_CERT" placeholder:"FILE" group:"Settings:" help:"Client certificate for NATS, PEM."`
 	NATSKey               string `name:"nats-key" env:"CALLMASK_NATS_KEY" placeholder:"FILE" group:"Settings:" help:"Its key, PEM."`
-	NATSReplicas          string `name:"nats-replicas" env:"CALLMASK_NATS_REPLICAS" placeholder:"N" group:"Settings:" help:"Copies of each stream; 1 by default, 3 on a NATS cluster."`
+	NATSReplicas          string `name:"nats-replicas" env:"CALLMASK_NATS_REPLICAS" placeholder:"N" group:"Settings:" help:"Copies of each stream: 1, 3, 5 or auto (default), which is 3 on a NATS cluster and 1 elsewhere."`
 	OrdersStream          string `name:"orders-stream" env:"CALLMASK_ORDERS_STREAM" placeholder:"NAME" group:"Settings:" help:"Stream that brings order events; ORDERS by default."`
 	OrdersPrefix          string `name:"orders-prefix" env:"CALLMASK_ORDERS_PREFIX" placeholder:"NAME" group:"Settings:" help:"First part of their subjects; orders by default."`
 	APIToken              string `name:"api-token" env:"CALLMASK_API_TOKEN" placeholder:"TOKEN" group:"Settings:" help:"Bearer token of the private API; 'all' creates one."`
