@@ -216,13 +216,19 @@ func (s *consumption) create(ctx context.Context) (jetstream.Consumer, error) {
 	defer cancel()
 	cfg := jetstream.ConsumerConfig{
 		Durable:        s.name,
-		FilterSubjects: s.cfg.Subjects,
 		DeliverPolicy:  jetstream.DeliverAllPolicy,
 		AckPolicy:      jetstream.AckExplicitPolicy,
 		AckWait:        s.cfg.AckWait,
 		MaxDeliver:     s.cfg.MaxDeliver,
 		// Messages held back by Wait count as well.
 		MaxAckPending: s.cfg.inHand() + s.cfg.MaxWaiting,
+	}
+	// A single subject is named in the request's own subject, so that the server's
+	// permissions can tell which consumers a user may create.
+	if len(s.cfg.Subjects) == 1 {
+		cfg.FilterSubject = s.cfg.Subjects[0]
+	} else {
+		cfg.FilterSubjects = s.cfg.Subjects
 	}
 	if s.cfg.Each {
 		cfg.DeliverPolicy, cfg.InactiveThreshold = jetstream.DeliverNewPolicy, eachIdle

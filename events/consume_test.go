@@ -255,7 +255,7 @@ func TestOneDurableNameMayBeUsedOnSeveralStreams(t *testing.T) {
 	for name, subject := range map[string]string{"ORDERS": "ORDERS.allocator", "POOLS": "POOLS.allocator"} {
 		c, err := js.Consumer(t.Context(), "ADVISORIES", name+"-allocator-advisories")
 		require.NoError(t, err)
-		require.Equal(t, []string{"$JS.EVENT.ADVISORY.CONSUMER.MAX_DELIVERIES." + subject}, c.CachedInfo().Config.FilterSubjects)
+		require.Equal(t, "$JS.EVENT.ADVISORY.CONSUMER.MAX_DELIVERIES."+subject, c.CachedInfo().Config.FilterSubject)
 	}
 }
 

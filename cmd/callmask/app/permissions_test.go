@@ -54,11 +54,13 @@ func TestEachRoleWorksAsItsOwnNATSUser(t *testing.T) {
 	keyset := filepath.Join(t.TempDir(), "keyset.json")
 	_, err := seal.Create(keyset)
 	require.NoError(t, err)
+	config := filepath.Join(t.TempDir(), "callmask.yaml")
+	require.NoError(t, os.WriteFile(config, append(settings.Demo(), "    public_url: http://127.0.0.1:8080\n"...), 0o600))
 	var log safeBuffer
 	run := func(role settings.Role) *running {
 		return start(t, app.Config{Role: role, Logger: zerolog.New(&log), Settings: load(t, map[string]string{
 			"redis-url": redis.URL(), "nats-url": "nats://" + string(role) + ":" + string(role) + "@" + srv.Addr,
-			"keyset": keyset, "api-token": token,
+			"keyset": keyset, "api-token": token, "config": config,
 		})})
 	}
 	al := run(settings.Allocator)
@@ -138,7 +140,8 @@ func TestNATSUsersAreRefusedWhatIsNotTheirs(t *testing.T) {
 		"replenisher": {
 			"orders.assigned", "vn.failed", "calls.decided", "$JS.API.CONSUMER.CREATE.ORDERS.spy.orders.assigned",
 			"$JS.API.CONSUMER.MSG.NEXT.ORDERS.allocator", "$JS.API.STREAM.MSG.GET.ORDERS", "$JS.API.STREAM.DELETE.LEDGER",
-			"$JS.API.CONSUMER.DELETE.ORDERS.allocator",
+			"$JS.API.CONSUMER.DELETE.ORDERS.allocator", "$JS.API.CONSUMER.CREATE.ORDERS.allocator.orders.placed",
+			"$JS.ACK.ORDERS.allocator.1.1.1.1.1",
 		},
 		"orders": {
 			"vn.assigned", "ledger.vn.12025550150", "calls.decided", "$JS.API.STREAM.MSG.GET.ORDERS", "$JS.API.STREAM.INFO.ORDERS",
