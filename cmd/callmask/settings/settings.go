@@ -24,7 +24,10 @@ type Settings struct {
 	NATSURL      string // empty: `all` runs its own
 	NATSToken    string
 	NATSCreds    string // path of a NATS credentials file
-	NATSReplicas int
+	NATSCA       string // path of the PEM file of who may have signed the server's certificate
+	NATSCert     string // paths of this client's certificate and key
+	NATSKey      string
+	NATSReplicas int // 0: by what NATS is
 	OrdersStream string
 	OrdersPrefix string
 	APIToken     string // empty: `all` creates one in the data dir
