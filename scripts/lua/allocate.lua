@@ -49,8 +49,8 @@ for c = 1, carriers do
 end
 if next == 'here' and refused(held, mark, now) then chosen = nil end
 if not chosen then
-  if next == 'here' then refuse(order, held, mark)
-  elseif next == '-' and held.state then give_up(order) end
+  if next == 'here' then refuse(order, held, mark, now)
+  elseif next == '-' and held.state then give_up(order, now) end
   if next == 'here' or next == '-' then return {4, left} end
   keep_clock(meta, now, seen)
   return {6, forward(order, held, now, next, ttl + tombstone), next}
