@@ -190,10 +190,11 @@ func (c *Redis) Owner(ctx context.Context, key string) (master *RedisNode, repli
 	if err != nil {
 		return nil, nil, err
 	}
-	return c.slotOwner(ctx, slot)
+	return c.SlotOwner(ctx, slot)
 }
 
-func (c *Redis) slotOwner(ctx context.Context, slot int) (master *RedisNode, replicas []*RedisNode, err error) {
+// SlotOwner is Owner for a slot.
+func (c *Redis) SlotOwner(ctx context.Context, slot int) (master *RedisNode, replicas []*RedisNode, err error) {
 	best := -1
 	for _, n := range c.alive() {
 		v, err := n.view(ctx)

@@ -1,12 +1,15 @@
 package installation
 
 import (
+	"cmp"
 	"context"
 	"crypto/rand"
 	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
+	"strings"
+	"time"
 
 	"golang.org/x/sync/errgroup"
 
@@ -32,6 +35,8 @@ type Config struct {
 	NATS   cluster.NATSConfig
 	// Routers, Allocators and Replenishers are how many processes of each there are.
 	Routers, Allocators, Replenishers int
+	Numbers  int           // in the pool from the start; 0 means 200, at most 1000 are for sale
+	Cooldown time.Duration // of the pool; 0 means 10 s
 	// Flags are further arguments of every role.
 	Flags []string
 }
@@ -58,6 +63,7 @@ func Start(ctx context.Context, cfg Config) (*Installation, error) {
 	if cfg.Routers < 1 || cfg.Allocators < 1 || cfg.Replenishers < 1 {
 		return nil, errors.New("installation: there must be one process of each role at least")
 	}
+	cfg.Numbers, cfg.Cooldown = cmp.Or(cfg.Numbers, 200), cmp.Or(cfg.Cooldown, 10*time.Second)
 	dir, err := filepath.Abs(cfg.Dir)
 	if err != nil {
 		return nil, fmt.Errorf("installation: %w", err)
@@ -89,7 +95,12 @@ func (in *Installation) startServers(ctx context.Context) error {
 }
 
 func (in *Installation) startMarket(ctx context.Context) (err error) {
-	if in.Market, err = sim.NewServer(sim.ServerConfig{Tokens: []string{WebhookSecret}}); err != nil {
+	// Without 202, whose fictional numbers people take for the parties of an order.
+	stock := sim.Stock{Region: "US", Digits: 2}
+	for _, code := range strings.Fields("201 203 205 206 207 208 209 210 212 213") {
+		stock.Prefixes = append(stock.Prefixes, "+1"+code+"55501")
+	}
+	if in.Market, err = sim.NewServer(sim.ServerConfig{Tokens: []string{WebhookSecret}, Stock: []sim.Stock{stock}}); err != nil {
 		return err
 	}
 	if err := in.Market.Listen(ctx, "127.0.0.1:0"); err != nil {
@@ -135,16 +146,16 @@ pools:
   - name: %s
     region: US
     carriers: [%s]
-    low_water: 100
-    target: 200
+    low_water: %d
+    target: %d
     max: 1000
-    cooldown: 10s
+    cooldown: %s
     ttl: {default: 10m, max: 1h}
     destinations: [US, GB]
 carriers:
   - {name: %s, kind: sim, api_url: %q, public_url: %q, secrets: [%s]}
 `, in.Redis.URL(), in.NATS.URL(), copies, filepath.Join(in.Dir, "keyset.json"), in.Token,
-		Pool, Carrier, Carrier, in.Market.URL(), "http://"+in.Routers()[0].HTTP, WebhookSecret)
+		Pool, Carrier, in.cfg.Numbers/2, in.cfg.Numbers, in.cfg.Cooldown, Carrier, in.Market.URL(), "http://"+in.Routers()[0].HTTP, WebhookSecret)
 }
 
 // Stop ends everything in order and waits for it; what has not ended with ctx is
