@@ -49,7 +49,7 @@ type Settings struct {
 	MaxDuration       time.Duration
 	RefusalsPerMinute int
 	MessagesPerMinute int           // messages relayed of one caller to one VN
-	DrainDelay        time.Duration // between "not ready" and closing the listener for carriers
+	DrainDelay        time.Duration // between "not ready" and closing the listeners
 	ShutdownTimeout   time.Duration
 
 	Pools    []Pool
