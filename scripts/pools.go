@@ -4,9 +4,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strconv"
 	"strings"
-	"sync"
 
 	"github.com/redis/go-redis/v9"
 
@@ -155,30 +155,28 @@ func drainArgs(p, pool string, number vn.Number, only string) (keys []string, ar
 // one. Each partition is counted at one moment, the partitions one after the other. Rows
 // come in no order.
 func (s *Store) Stock(ctx context.Context) ([]Stock, error) {
-	var mu sync.Mutex
-	sum := make(map[string]*Stock)
-	err := s.eachPartition(ctx, func(ctx context.Context, i int) error {
-		rows, err := s.stockOf(ctx, s.layout.prefixes[i])
-		mu.Lock()
-		defer mu.Unlock()
-		for _, row := range rows {
-			st := sum[row.Pool+":"+row.Carrier]
-			if st == nil {
-				st = &Stock{Pool: row.Pool, Carrier: row.Carrier}
-				sum[row.Pool+":"+row.Carrier] = st
-			}
-			st.add(&row)
-		}
+	rows := make([][]Stock, len(s.layout.prefixes))
+	err := s.eachPartition(ctx, func(ctx context.Context, i int) (err error) {
+		rows[i], err = s.stockOf(ctx, s.layout.prefixes[i])
 		return err
 	})
-	if err != nil {
-		return nil, err
+	return sumStock(slices.Concat(rows...)), err
+}
+
+// sumStock adds the rows of the same pool and carrier up.
+func sumStock(rows []Stock) []Stock {
+	at := make(map[[2]string]int, len(rows))
+	var out []Stock
+	for _, row := range rows {
+		i, ok := at[[2]string{row.Pool, row.Carrier}]
+		if !ok {
+			i = len(out)
+			at[[2]string{row.Pool, row.Carrier}] = i
+			out = append(out, Stock{Pool: row.Pool, Carrier: row.Carrier})
+		}
+		out[i].add(&row)
 	}
-	out := make([]Stock, 0, len(sum))
-	for _, st := range sum {
-		out = append(out, *st)
-	}
-	return out, nil
+	return out
 }
 
 func (s *Store) stockOf(ctx context.Context, p string) ([]Stock, error) {

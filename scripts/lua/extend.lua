@@ -18,7 +18,7 @@ local id, ttl, tombstone = ARGV[1], ARGV[2], ARGV[3]
 local now, seen = clock(meta)
 local order = load_order(key)
 if order.state == 'forwarded' then
-  redis.call('PEXPIRE', key, ms(math.max(redis.call('PTTL', key), ttl + tombstone)))
+  redis.call('PEXPIREAT', key, ms(math.max(redis.call('PEXPIRETIME', key), now + ttl + tombstone)))
   return {4, order.mark, order.at}
 end
 if not order.state or order.state == 'refused' then return {2} end

@@ -14,18 +14,18 @@ local function refused(held, mark, now)
 end
 
 -- refuse leaves the refusal.
-local function refuse(key, held, mark)
+local function refuse(key, held, mark, now)
   if tonumber(held.mark or 0) < tonumber(mark) then redis.call('HSET', key, 'state', 'refused', 'mark', mark) end
-  redis.call('PEXPIRE', key, REFUSAL_LASTS)
+  redis.call('PEXPIREAT', key, ms(now + REFUSAL_LASTS))
 end
 
 -- give_up lets a mark go that nothing can come of any more.
-local function give_up(key) redis.call('PEXPIRE', key, REFUSAL_LASTS) end
+local function give_up(key, now) redis.call('PEXPIREAT', key, ms(now + REFUSAL_LASTS)) end
 
 -- forward points to another partition for as long as an order may live there.
 local function forward(key, held, now, at, lasts)
   local mark = ms(math.max(now, tonumber(held.mark or 0) + 1))
   redis.call('HSET', key, 'state', 'forwarded', 'mark', mark, 'at', at)
-  redis.call('PEXPIRE', key, ms(lasts))
+  redis.call('PEXPIREAT', key, ms(now + lasts))
   return mark
 end
