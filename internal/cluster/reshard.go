@@ -16,8 +16,9 @@ type Progress struct {
 }
 
 const (
-	// moveBatch keys are sent at once: what redis-cli takes unless told otherwise.
-	moveBatch = 10
+	// moveBatch keys are sent at once: redis-cli's --cluster-pipeline, ten times what it
+	// takes unless told otherwise. Orders of the slot wait until it has moved.
+	moveBatch = 100
 	// moveTimeout bounds one batch; a large key takes its time.
 	moveTimeout = 10 * time.Second
 )
@@ -216,14 +217,22 @@ func (c *Redis) HandOver(ctx context.Context, master *RedisNode) error {
 	if len(replicas) == 0 {
 		return fmt.Errorf("%s has no replica that is alive", master.name)
 	}
-	if _, err := replicas[0].do(ctx, "cluster", "failover"); err != nil {
-		return err
-	}
-	return poll(ctx, func(ctx context.Context) error {
-		owner, _, err := c.SlotOwner(ctx, slots[0])
-		if err == nil && owner == master {
-			err = fmt.Errorf("%s has not handed over yet", master.name)
+	// The others grant it only a while after the last failover; it gives up after 5 s.
+	for {
+		if _, err := replicas[0].do(ctx, "cluster", "failover"); err != nil {
+			return err
 		}
-		return err
-	})
+		once, cancel := context.WithTimeout(ctx, 6*time.Second)
+		err := poll(once, func(ctx context.Context) error {
+			owner, _, err := c.SlotOwner(ctx, slots[0])
+			if err == nil && owner == master {
+				err = fmt.Errorf("%s has not handed over yet", master.name)
+			}
+			return err
+		})
+		cancel()
+		if err == nil || ctx.Err() != nil {
+			return err
+		}
+	}
 }

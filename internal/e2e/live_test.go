@@ -23,7 +23,10 @@ type change struct {
 	name string
 	// answered is the share of calls that must hear the right answer meanwhile.
 	answered float64
-	do       func(ctx context.Context, t *testing.T, s *spread)
+	// pause is the longest that an order may have to wait; 0: as long as it takes. While
+	// a slot moves, the orders of its partition wait for its end.
+	pause time.Duration
+	do    func(ctx context.Context)
 }
 
 // TestLiveChangesOfARedisCluster changes the Cluster in service: masters die and freeze,
@@ -43,14 +46,14 @@ func TestLiveChangesOfARedisCluster(t *testing.T) {
 	}
 	full := s.fillSlot(t, keys)
 	changes := []change{
-		{"a master is killed", 1, func(ctx context.Context, t *testing.T, s *spread) { s.kill(ctx, t, s.master(ctx, t, 0)) }},
-		{"a master freezes", 0.999, func(ctx context.Context, t *testing.T, s *spread) { s.freeze(ctx, t, s.master(ctx, t, 1)) }},
-		{fmt.Sprintf("a slot of %d keys moves", keys), 1, func(ctx context.Context, t *testing.T, s *spread) { s.moveAway(ctx, t, full) }},
-		{fmt.Sprintf("a node is added and takes %d slots", slots), 1, func(ctx context.Context, t *testing.T, s *spread) { s.grow(ctx, t, slots) }},
-		{"the node is removed", 1, func(ctx context.Context, t *testing.T, s *spread) { s.shrink(ctx, t) }},
+		{"a master is killed", 1, 6 * time.Second, func(ctx context.Context) { s.kill(ctx, t, s.master(ctx, t, 0)) }},
+		{"a master freezes", 0.999, 6 * time.Second, func(ctx context.Context) { s.freeze(ctx, t, s.master(ctx, t, 1)) }},
+		{fmt.Sprintf("a slot of %d keys moves", keys), 1, 0, func(ctx context.Context) { s.moveAway(ctx, t, full) }},
+		{fmt.Sprintf("a node is added and takes %d slots", slots), 1, 0, func(ctx context.Context) { s.grow(ctx, t, slots, full) }},
+		{"the node is removed", 1, 0, func(ctx context.Context) { s.shrink(ctx, t) }},
 	}
 	if long() {
-		changes = append(changes, change{"every node is restarted in turn", 1, func(ctx context.Context, t *testing.T, s *spread) { s.restartNodes(ctx, t) }})
+		changes = append(changes, change{"every node is restarted in turn", 1, 6 * time.Second, func(ctx context.Context) { s.restartNodes(ctx, t) }})
 	}
 
 	load := s.start(t.Context(), 4, 4, 5*time.Millisecond)
@@ -59,7 +62,8 @@ func TestLiveChangesOfARedisCluster(t *testing.T) {
 		s.calls.take()
 		s.puts.take()
 		began := time.Now()
-		c.do(ctx, t, s)
+		t.Logf("%s: %s", began.Format("05.000"), c.name)
+		c.do(ctx)
 		require.NoError(t, s.Redis.WaitHealthy(ctx))
 		cancel()
 		s.judge(t, c, time.Since(began))
@@ -80,8 +84,13 @@ func (s *spread) judge(t *testing.T, c change, took time.Duration) {
 	if !long() {
 		return
 	}
-	require.GreaterOrEqual(t, share, c.answered, "calls answered while %s: %v", c.name, first)
-	require.LessOrEqual(t, pause, 6*time.Second, "orders wait while %s", c.name)
+	// The others are measured too when one goal is missed.
+	if share < c.answered {
+		t.Errorf("%.3f %% of the calls were answered while %s, the goal is %.1f %%: %v", 100*share, c.name, 100*c.answered, first)
+	}
+	if c.pause > 0 && pause > c.pause {
+		t.Errorf("an order waited %s while %s, the goal is %s", pause, c.name, c.pause)
+	}
 }
 
 // master returns the master that holds the VN of a standing order.
@@ -165,8 +174,8 @@ func (s *spread) moveAway(ctx context.Context, t *testing.T, slot int) {
 }
 
 // grow adds a master, which takes slots from the others in turn, those of standing
-// orders among them.
-func (s *spread) grow(ctx context.Context, t *testing.T, slots int) {
+// orders among them, but not the full one again.
+func (s *spread) grow(ctx context.Context, t *testing.T, slots, full int) {
 	t.Helper()
 	masters, err := s.Redis.Masters(ctx)
 	require.NoError(t, err)
@@ -178,7 +187,9 @@ func (s *spread) grow(ctx context.Context, t *testing.T, slots int) {
 	for i := range 4 {
 		slot, err := s.Redis.Slot(ctx, s.vnKey(ctx, t, s.standing[i].vns[0]))
 		require.NoError(t, err)
-		require.NoError(t, s.Redis.MoveSlot(ctx, slot, added, nil))
+		if slot != full {
+			require.NoError(t, s.Redis.MoveSlot(ctx, slot, added, nil))
+		}
 	}
 }
 

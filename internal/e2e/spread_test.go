@@ -122,7 +122,7 @@ func (c *tally) note(began time.Time, err error) {
 	if err == nil {
 		c.worst = max(c.worst, time.Since(began))
 	} else if c.failed.Add(1); len(c.first) < 5 {
-		c.first = append(c.first, err.Error())
+		c.first = append(c.first, fmt.Sprintf("at %s, after %s: %v", began.Format("05.000"), time.Since(began).Round(time.Millisecond), err))
 	}
 }
 
@@ -137,8 +137,8 @@ func (c *tally) take() (tried, failed int64, worst time.Duration, first []string
 
 // load is the load of a test, until end is called.
 type load struct {
-	stop    context.CancelFunc
-	group   *errgroup.Group
+	stop  context.CancelFunc
+	group *errgroup.Group
 }
 
 // start begins the load: callers that call every pause, and writers that take one order

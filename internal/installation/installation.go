@@ -35,8 +35,8 @@ type Config struct {
 	NATS   cluster.NATSConfig
 	// Routers, Allocators and Replenishers are how many processes of each there are.
 	Routers, Allocators, Replenishers int
-	Numbers  int           // in the pool from the start; 0 means 200, at most 1000 are for sale
-	Cooldown time.Duration // of the pool; 0 means 10 s
+	Numbers                           int           // in the pool from the start; 0 means 200, at most 1000 are for sale
+	Cooldown                          time.Duration // of the pool; 0 means 10 s
 	// Flags are further arguments of every role.
 	Flags []string
 }
