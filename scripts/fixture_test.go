@@ -272,3 +272,5 @@ func (c canned) Read(_ context.Context, _ []byte, _, values [][]byte) error {
 	values[0] = append(values[0][:0], c...)
 	return nil
 }
+
+func (canned) Pipelined(context.Context, string, func(redis.Pipeliner)) error { return nil }
