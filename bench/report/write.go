@@ -111,6 +111,8 @@ var columns = []struct {
 	{Unsent, "given up"},
 	{Resident, "server MB"},
 	{Bytes, "bytes"},
+	{Commands, "Redis commands/s"},
+	{Spread, "fullest ÷ emptiest master"},
 }
 
 func (r *Report) writeTables(b *strings.Builder) {
