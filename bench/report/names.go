@@ -64,6 +64,14 @@ func RoutersPoint(rate float64, routers int) string {
 	return fmt.Sprintf("%s, %d routers", point, routers)
 }
 
+// StreamPoint names the point of what one order, and in the stream CALLS one call, leaves in a stream.
+func StreamPoint(stream string) string {
+	if stream == "CALLS" {
+		return "a call in " + stream
+	}
+	return "an order in " + stream
+}
+
 // PartitionsPoint names the point of the load of all masters over all rounds.
 func PartitionsPoint(partitions int) string {
 	return fmt.Sprintf("%d partitions, all rounds", partitions)
@@ -90,6 +98,7 @@ const (
 	Scripts     = "script" // the variant that calls the scripts directly
 	ThroughNATS = "callmask all"
 	InMemory    = "callmask all, files in memory" // what the disk costs is left out
+	LeasedVN    = "a leased VN in LEDGER"
 	SingleRedis = "single Redis"
 	Sync        = "one fsync of a file, nothing else"
 )

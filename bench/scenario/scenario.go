@@ -42,6 +42,7 @@ func All() []Scenario {
 		{Name: "release", Summary: "the end of orders, the script alone", Run: release},
 		{Name: "pool-size", Summary: "allocation from pools of 1k to 100k VNs, with --full to 1M", Run: poolSize},
 		{Name: "memory", Summary: "bytes in Redis of an order, a VN, and what an order leaves", Run: memory},
+		{Name: "storage", Summary: "messages and bytes in each NATS stream of an order and a call", Run: storage},
 		{Name: "overload", Summary: "three times what the router can do, and how it recovers", Run: overload},
 		{Name: "cluster", Summary: "signed calls before a Redis Cluster of 1, 3, 6 and 12 masters, 1 and 2 routers, and a single Redis", Run: clusters},
 		{Name: "growth", Summary: "calls with 1k to 5M active orders (about 8 GB of memory)", Full: true, Run: growth},
