@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"strings"
 	"sync"
-	"sync/atomic"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -65,8 +64,7 @@ type Coalescer struct {
 	metrics  *coalescerMetrics
 	jobs     sync.Pool
 	masters  *side
-	replicas *side        // nil without CoalescerConfig.Replicas
-	watched  atomic.Int64 // when the replicas were looked at last, ns
+	replicas *side // nil without CoalescerConfig.Replicas
 }
 
 type coalescerMetrics struct {
@@ -109,7 +107,7 @@ func NewCoalescer(client redis.UniversalClient, cfg CoalescerConfig, reg prometh
 	if err := c.register(reg); err != nil {
 		return nil, err
 	}
-	var watch func(time.Time)
+	var watch func(*lane, string)
 	if cfg.Replicas != nil {
 		watch = c.watch
 		c.replicas = c.newSide(cfg.Replicas, (*redis.ClusterClient).SlaveForKey, nil)
@@ -162,6 +160,9 @@ func (c *Coalescer) Read(ctx context.Context, key []byte, fields, values [][]byt
 	err := c.read(ctx, j, values)
 	j.err = nil
 	c.jobs.Put(j)
+	if unanswered(err) && !errors.Is(err, vn.ErrUnavailable) {
+		return fmt.Errorf("%w (%w)", vn.ErrUnavailable, err)
+	}
 	return err
 }
 

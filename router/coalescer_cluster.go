@@ -3,6 +3,7 @@ package router
 import (
 	"context"
 	"fmt"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -18,8 +19,8 @@ const (
 	// laneIdle is after how long without a flush a lane is forgotten once the Cluster
 	// gets a new node: its own has probably left.
 	laneIdle = 10 * time.Minute
-	// watchEvery is how often the replicas are looked at while there are calls. They
-	// are needed when there is no time to find them.
+	// watchEvery is how often a master's replica is looked at while there are calls: it is
+	// needed when there is no time to find it.
 	watchEvery = time.Second
 )
 
@@ -37,23 +38,23 @@ type side struct {
 // find is a method of the ClusterClient that tells which node has a key.
 type find func(*redis.ClusterClient, context.Context, string) (*redis.Client, error)
 
-// newSide returns the side that client reaches; flushed may be nil.
-func (c *Coalescer) newSide(client redis.UniversalClient, by find, flushed func(time.Time)) *side {
+// newSide returns the side that client reaches; watch may be nil.
+func (c *Coalescer) newSide(client redis.UniversalClient, by find, watch func(*lane, string)) *side {
 	s := &side{find: by}
 	s.cluster, _ = client.(*redis.ClusterClient)
 	if s.cluster == nil {
-		s.all = c.newLane(client, "", s, flushed)
+		s.all = c.newLane(client, "", s, watch)
 		return s
 	}
-	s.added = func(node *redis.Client) *lane { return c.newLane(node, node.Options().Addr, s, flushed) }
+	s.added = func(node *redis.Client) *lane { return c.newLane(node, node.Options().Addr, s, watch) }
 	s.lanes.Store(&map[*redis.Client]*lane{})
 	return s
 }
 
-func (c *Coalescer) newLane(node redis.UniversalClient, addr string, of *side, flushed func(time.Time)) *lane {
+func (c *Coalescer) newLane(node redis.UniversalClient, addr string, of *side, watch func(*lane, string)) *lane {
 	l := &lane{
 		client: node, addr: addr, cfg: &c.cfg, metrics: c.metrics,
-		elsewhere: c.cfg.Replicas != nil, lost: of.reload, flushed: flushed,
+		elsewhere: c.cfg.Replicas != nil, lost: of.reload, watch: watch,
 		pipe: node.Pipeline(), flushBy: newBudget(),
 	}
 	l.last.Store(time.Now().UnixNano())
@@ -122,37 +123,36 @@ func (c *Coalescer) replica(ctx context.Context, key string, master *lane) *lane
 	}
 	var found *lane
 	for range mostReplicas {
-		l, err := c.replicas.lane(ctx, key)
-		if err != nil || l.addr != "" && l.addr == master.addr { // the client knows no replica
-			return found
+		if found = c.replicaOf(ctx, key, master); found == nil || !found.away.Load() {
+			break
 		}
-		if found = l; !l.away.Load() {
-			return l
-		}
-		l.probe() //nolint:contextcheck // nobody waits for it
+		found.probe() //nolint:contextcheck // nobody waits for it
 	}
 	return found
 }
 
-// watch keeps what is known of the replicas up to date: where they are, whether they
-// answer, and a connection to each.
-func (c *Coalescer) watch(now time.Time) {
-	last := c.watched.Load()
-	if now.UnixNano()-last < int64(watchEvery) || !c.watched.CompareAndSwap(last, now.UnixNano()) {
-		return
+// replicaOf returns the lane of one of the master's replicas in turn. Where the client
+// knows none it is the last one known: while a replica takes over, the nodes may tell of
+// it as no replica any more and no master yet.
+func (c *Coalescer) replicaOf(ctx context.Context, key string, master *lane) *lane {
+	l, err := c.replicas.lane(ctx, key)
+	if err != nil || l.addr != "" && l.addr == master.addr { // so a client says that it knows no replica
+		return master.standby.Load()
 	}
+	master.standby.Store(l)
+	return l
+}
+
+// watch keeps what is known of a master's replica up to date: where it is, whether it
+// answers, and a connection to it. It is called while a batch is sent to the master, key
+// being one of the batch's, and takes no time of it.
+func (c *Coalescer) watch(master *lane, key string) {
+	key = strings.Clone(key)
 	go func() {
 		ctx, cancel := context.WithTimeout(context.Background(), watchEvery)
 		defer cancel()
-		s := c.replicas
-		if s.all != nil {
-			s.all.ping(ctx)
-			return
+		if l := c.replicaOf(ctx, key, master); l != nil {
+			l.ping(ctx)
 		}
-		// Without an answer the lanes keep what they know.
-		_ = s.cluster.ForEachSlave(ctx, func(ctx context.Context, node *redis.Client) error {
-			s.of(node).ping(ctx)
-			return nil
-		})
 	}()
 }

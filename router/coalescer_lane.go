@@ -25,13 +25,16 @@ type lane struct {
 	// elsewhere tells that another node may have the same keys: then nobody queues at
 	// this one while it is away.
 	elsewhere bool
-	lost      func()          // is told that the node did not answer
-	flushed   func(time.Time) // is told when a flush begins; may be nil
+	lost      func()              // is told that the node did not answer
+	watch     func(*lane, string) // looks after the replica that has a key; nil where there is none
 
 	pipe    redis.Pipeliner // the leader's
 	cmds    []redis.Cmder   // the leader's
 	flushBy *budget         // the leader's
+	watched time.Time       // the leader's: when watch was called last
 	last    atomic.Int64    // when a flush began last, ns
+
+	standby atomic.Pointer[lane] // of a master: its replica that was seen last
 
 	away    atomic.Bool // the node did not answer, and has not since
 	probing atomic.Bool
@@ -219,8 +222,9 @@ func (l *lane) waiting() int {
 func (l *lane) flush(batch []*job) {
 	began := time.Now()
 	l.last.Store(began.UnixNano())
-	if l.flushed != nil {
-		l.flushed(began)
+	if l.watch != nil && began.Sub(l.watched) >= watchEvery {
+		l.watched = began
+		l.watch(l, batch[0].key)
 	}
 	defer func() {
 		if p := recover(); p != nil {

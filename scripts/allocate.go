@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"slices"
 	"strconv"
+	"strings"
 
 	"github.com/callmask/callmask/seal"
 	"github.com/callmask/callmask/vn"
@@ -91,6 +92,7 @@ func (w *allocation) args(p, mark, next string) (keys []string, args []any) {
 	args = []any{
 		r.Order.ID, r.Order.Pool, millis(r.Order.TTL), millis(r.Cooldown),
 		strconv.Itoa(int(w.keyID)), w.roles, joined, mark, next, millis(w.store.config.Tombstone),
+		joinDigits(r.Lost), joinFenced(r.Won),
 	}
 	for _, c := range r.Carriers {
 		keys = append(keys, freeKey(p, r.Order.Pool, c.Name), coolingKey(p, r.Order.Pool, c.Name))
@@ -175,4 +177,20 @@ func (w *allocation) replayed(answer reply) (Allocation, error) {
 	a := rec.allocation(r.Order.ID, sealed)
 	a.Replayed = true
 	return a, nil
+}
+
+func joinDigits(numbers []vn.Number) string {
+	digits := make([]string, len(numbers))
+	for i, n := range numbers {
+		digits[i] = n.Digits()
+	}
+	return strings.Join(digits, ",")
+}
+
+func joinFenced(numbers []Fenced) string {
+	pairs := make([]string, len(numbers))
+	for i, n := range numbers {
+		pairs[i] = n.VN.Digits() + " " + strconv.FormatUint(n.Fence, 10)
+	}
+	return strings.Join(pairs, ",")
 }

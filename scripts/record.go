@@ -29,7 +29,6 @@ type record struct {
 	fences    []uint64
 	retired   []vn.Number
 	end       time.Time // lease end when active, else the moment it ended
-	lease     time.Time // of an ended order: its recorded lease end
 	cooldown  time.Duration
 	settled   bool
 }
@@ -86,8 +85,7 @@ func parseRecord(h map[string]string) (*record, error) {
 		return nil, errRecord
 	}
 	if r.state == vn.Ended {
-		r.lease, err = parseMillis(h["lease"])
-		return r, err
+		return r, nil
 	}
 	r.roles = strings.Split(h["roles"], ",")
 	tokens := h["tokens"]
@@ -180,10 +178,7 @@ func (r *record) allocation(id string, sealed [][]seal.Sealed) Allocation {
 func (r *record) release(id string, partition int) Release {
 	out := Release{
 		OrderID: id, Partition: partition, Known: len(r.numbers) > 0, Pool: r.pool, Carrier: r.carrier,
-		Reason: r.reason, EndedAt: r.end, Settled: r.settled,
-	}
-	if out.Known {
-		out.RestedBy = r.lease.Add(r.cooldown)
+		Reason: r.reason, EndedAt: r.end, Cooldown: r.cooldown, Settled: r.settled,
 	}
 	for i, n := range r.numbers {
 		out.Numbers = append(out.Numbers, ReleasedNumber{

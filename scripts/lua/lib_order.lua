@@ -26,6 +26,15 @@ local function retire(prefix, where, number)
   redis.call('HINCRBY', prefix .. 'meta', 'changes', 1)
 end
 
+-- keep_fence keeps the sequence of a VN's ledger record, unless a later one is known.
+local function keep_fence(inventory, number, fence)
+  local entry = redis.call('HGET', inventory, number)
+  local head, known, tail = string.match(entry or '', '^(%S+ %S+ )(%d+)( .*)$')
+  if head and tonumber(known) < tonumber(fence) then
+    redis.call('HSET', inventory, number, head .. fence .. tail)
+  end
+end
+
 -- end_order ends an active order: nothing routes any more, each VN rests until its
 -- recorded lease end + cool-down, and the order becomes a tombstone. It stays in
 -- leases, due again in 30 s, until `settle` says that the ledger knows.

@@ -22,11 +22,7 @@ local order, fences = load_order(key), {}
 for i = 4, #ARGV, 2 do
   local number, fence = ARGV[i], ARGV[i + 1]
   fences[#fences + 1] = fence
-  local entry = redis.call('HGET', inventory, number)
-  local head, known, tail = string.match(entry or '', '^(%S+ %S+ )(%d+)( .*)$')
-  if head and tonumber(known) < tonumber(fence) then
-    redis.call('HSET', inventory, number, head .. fence .. tail)
-  end
+  keep_fence(inventory, number, fence)
 end
 if order.state ~= state or order['end'] ~= at and not order.at then return {2} end
 if order.settled == '1' then return {1} end
