@@ -44,6 +44,7 @@ type commands struct {
 	Calls       callsCmd       `cmd:"" group:"Look:" help:"Show what became of calls."`
 	Check       checkCmd       `cmd:"" group:"Look:" help:"Check every number, order and counter in Redis."`
 	Config      configCmd      `cmd:"" group:"Look:" help:"Print the settings in force, secrets hidden."`
+	Plan        planCmd        `cmd:"" group:"Look:" help:"Say what servers and numbers a load needs."`
 	Version     versionCmd     `cmd:"" group:"Look:" help:"Print the version."`
 }
 
