@@ -33,10 +33,10 @@ cluster: deps build ## a 3+3 Redis Cluster, 3 NATS servers and two of each role,
 
 .PHONY: cluster-live
 cluster-live: deps ## change a Redis Cluster under load: failovers, 50,000 keys moved, nodes come and go; restart every role (3 minutes)
-	CALLMASK_E2E_LIVE=1 go test -count=1 -v -run 'TestLiveChanges|TestRollingRestart' ./internal/e2e
+	CALLMASK_E2E_LIVE=1 go test -count=1 -tags faults -v -run 'TestLiveChanges|TestRollingRestart' ./internal/e2e
 
 .PHONY: test
-test: deps-test warm build vet lint verify alloc race ## everything: build, vet, lint, generated files, all tests; installs what it needs
+test: deps-test warm build vet lint verify alloc faults race ## everything: build, vet, lint, generated files, all tests; installs what it needs
 	@echo "test: everything passed"
 
 .PHONY: race
@@ -49,6 +49,15 @@ alloc: deps ## the tests that run without the race detector: allocations, and th
 	names=$$(sed -n 's/^func \(Test[A-Za-z0-9_]*\)(.*/\1/p' $$files | paste -sd '|' -); \
 	echo "go test -run '^($$names)\$$'"; \
 	go test -count=1 -run "^($$names)\$$" $$(dirname $$files | sort -u | sed 's|^|./|')
+
+# Their deadlines are real ones, so they have the machine for themselves.
+.PHONY: faults
+faults: deps ## tests on clusters whose servers are killed, frozen and moved, one after the other
+	@files=$$(git grep -l '^//go:build faults' -- '*_test.go'); \
+	names=$$(sed -n 's/^func \(Test[A-Z][A-Za-z0-9_]*\)(.*/\1/p' $$files | paste -sd '|' -); \
+	dirs=$$(dirname $$files | sort -u | sed 's|^|./|'); \
+	echo "go test -tags faults -p 1 -parallel 1 -run '^($$names)\$$'"; \
+	go test -count=1 -tags faults -p 1 -parallel 1 -timeout 6m -vet=off -run "^($$names)\$$" $$dirs
 
 .PHONY: fuzz
 fuzz: ## fuzz every fuzz target for FUZZTIME=10s each (the tests only run their seeds)
@@ -63,6 +72,7 @@ warm: deps-test
 .PHONY: vet
 vet:
 	go vet ./...
+	go vet -tags faults ./...
 
 .PHONY: lint
 lint: deps-test ## golangci-lint (import rules included) and luacheck

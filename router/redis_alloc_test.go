@@ -14,7 +14,6 @@ import (
 	"github.com/valyala/fasthttp"
 
 	"github.com/callmask/callmask/carrier/twilio"
-	"github.com/callmask/callmask/internal/cluster"
 	"github.com/callmask/callmask/internal/testkit"
 	"github.com/callmask/callmask/scripts"
 )
@@ -27,15 +26,6 @@ func TestASignedCallOverRedisAllocatesAtMostTwice(t *testing.T) {
 		return newTestCoalescer(t, c, CoalescerConfig{FlushTimeout: 10 * time.Second})
 	})
 	atMostTwoAllocations(t, store)
-}
-
-// TestASignedCallOverAClusterAllocatesAtMostTwice is the same with a replica to fall back
-// to, which is looked at beside the calls.
-func TestASignedCallOverAClusterAllocatesAtMostTwice(t *testing.T) {
-	nodes := testkit.RedisNodes(t, cluster.RedisConfig{Masters: 3, Replicas: 1, NodeTimeout: 5 * time.Second})
-	client := testkit.ClusterClient(t, nodes)
-	reader := newTestCoalescer(t, client, CoalescerConfig{FlushTimeout: 10 * time.Second, Replicas: replicaClient(t, nodes)})
-	atMostTwoAllocations(t, stockedStore(t, client, reader, 64))
 }
 
 func atMostTwoAllocations(t *testing.T, store *scripts.Store) {

@@ -1,3 +1,5 @@
+//go:build faults
+
 package cluster_test
 
 import (
