@@ -2,8 +2,6 @@ package allocator
 
 import (
 	"context"
-	"crypto/sha256"
-	"crypto/subtle"
 	_ "embed" // openapi.json
 	"encoding/json"
 	"errors"
@@ -17,6 +15,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/rs/zerolog"
 
+	"github.com/callmask/callmask/internal/privateapi"
 	"github.com/callmask/callmask/vn"
 )
 
@@ -41,8 +40,7 @@ var anyStatuses = []int{http.StatusUnauthorized, http.StatusMethodNotAllowed, ht
 type api struct {
 	*Allocator
 
-	token [sha256.Size]byte // of the API token, so that comparing takes the same time for every length
-	empty bool
+	token privateapi.Token
 	mux   *http.ServeMux
 	// sampled logs failures a few times a second: with Redis away every request fails.
 	sampled zerolog.Logger
@@ -53,7 +51,7 @@ type api struct {
 // an empty token lets nobody in. Time-outs on reading headers are the server's.
 func (a *Allocator) API(token string) http.Handler {
 	s := &api{
-		Allocator: a, token: sha256.Sum256([]byte(token)), empty: token == "", mux: http.NewServeMux(),
+		Allocator: a, token: privateapi.NewToken(token), mux: http.NewServeMux(),
 		sampled: a.log.Sample(&zerolog.BurstSampler{Burst: 5, Period: time.Second}),
 	}
 	allow := make(map[string][]string)
@@ -85,9 +83,9 @@ func routes(c Config) []route {
 // ServeHTTP authenticates before anything else is looked at.
 func (s *api) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	w.Header().Set("Cache-Control", "no-store")
-	if err := s.authenticate(r); err != nil {
-		w.Header().Set("WWW-Authenticate", `Bearer realm="callmask"`)
-		s.answerError(w, r, err)
+	if !s.token.Accepts(r) {
+		w.Header().Set("WWW-Authenticate", privateapi.Challenge)
+		s.answerError(w, r, errUnauthorized)
 		s.count("none", http.StatusUnauthorized)
 		return
 	}
@@ -104,20 +102,6 @@ func (s *api) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 	s.answerError(w, r, err)
 	s.count("none", status)
-}
-
-func (s *api) authenticate(r *http.Request) error {
-	headers := r.Header.Values("Authorization")
-	if len(headers) != 1 {
-		return errUnauthorized
-	}
-	scheme, token, _ := strings.Cut(headers[0], " ")
-	given := sha256.Sum256([]byte(token))
-	same := subtle.ConstantTimeCompare(given[:], s.token[:]) == 1
-	if !strings.EqualFold(scheme, "Bearer") || !same || s.empty {
-		return errUnauthorized
-	}
-	return nil
 }
 
 // serve runs a route with its deadline. The work goes on when the client goes away:

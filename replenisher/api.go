@@ -2,16 +2,14 @@ package replenisher
 
 import (
 	"bytes"
-	"crypto/sha256"
-	"crypto/subtle"
 	"encoding/json"
 	"errors"
 	"io"
 	"net/http"
-	"strings"
 	"sync"
 	"time"
 
+	"github.com/callmask/callmask/internal/privateapi"
 	"github.com/callmask/callmask/numbering"
 	"github.com/callmask/callmask/vn"
 )
@@ -28,8 +26,7 @@ const (
 type api struct {
 	*Replenisher
 
-	token [sha256.Size]byte // of the API token, so that comparing takes the same time for every length
-	empty bool
+	token privateapi.Token
 	mux   *http.ServeMux
 }
 
@@ -44,7 +41,7 @@ type api struct {
 // token as its bearer token; an empty token lets nobody in. What a client that goes
 // away leaves undone is done by the next comparison.
 func (r *Replenisher) API(token string) http.Handler {
-	s := &api{Replenisher: r, token: sha256.Sum256([]byte(token)), empty: token == "", mux: http.NewServeMux()}
+	s := &api{Replenisher: r, token: privateapi.NewToken(token), mux: http.NewServeMux()}
 	s.mux.HandleFunc("POST /v1/carriers/{name}/reconcile", s.postReconcile)
 	s.mux.HandleFunc("POST /v1/pools/{name}/numbers/{vn}/release", s.postRelease)
 	for _, path := range []string{"/v1/carriers/{name}/reconcile", "/v1/pools/{name}/numbers/{vn}/release"} {
@@ -60,22 +57,12 @@ func (r *Replenisher) API(token string) http.Handler {
 // ServeHTTP authenticates before anything else is looked at.
 func (s *api) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	w.Header().Set("Cache-Control", "no-store")
-	if !s.authorised(r) {
-		w.Header().Set("WWW-Authenticate", `Bearer realm="callmask"`)
+	if !s.token.Accepts(r) {
+		w.Header().Set("WWW-Authenticate", privateapi.Challenge)
 		s.refuse(w, errUnauthorised)
 		return
 	}
 	s.mux.ServeHTTP(w, r)
-}
-
-func (s *api) authorised(r *http.Request) bool {
-	headers := r.Header.Values("Authorization")
-	if len(headers) != 1 {
-		return false
-	}
-	scheme, token, _ := strings.Cut(headers[0], " ")
-	given := sha256.Sum256([]byte(token))
-	return subtle.ConstantTimeCompare(given[:], s.token[:]) == 1 && strings.EqualFold(scheme, "Bearer") && !s.empty
 }
 
 func (s *api) postReconcile(w http.ResponseWriter, r *http.Request) {

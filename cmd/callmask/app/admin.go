@@ -2,8 +2,6 @@ package app
 
 import (
 	"context"
-	"crypto/sha256"
-	"crypto/subtle"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -17,6 +15,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 
 	"github.com/callmask/callmask/cmd/callmask/settings"
+	"github.com/callmask/callmask/internal/privateapi"
 )
 
 // listen opens both listeners, so that a port that is taken stops the start before
@@ -131,12 +130,10 @@ func keeping(path string) bool {
 
 // guarded lets only who bears the API token through.
 func (a *App) guarded(h http.Handler) http.Handler {
-	want := sha256.Sum256([]byte(a.at.APIToken))
+	token := privateapi.NewToken(a.at.APIToken)
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		scheme, token, _ := strings.Cut(r.Header.Get("Authorization"), " ")
-		got := sha256.Sum256([]byte(token))
-		if !strings.EqualFold(scheme, "Bearer") || a.at.APIToken == "" || subtle.ConstantTimeCompare(got[:], want[:]) != 1 {
-			w.Header().Set("WWW-Authenticate", `Bearer realm="callmask"`)
+		if !token.Accepts(r) {
+			w.Header().Set("WWW-Authenticate", privateapi.Challenge)
 			problem(w, http.StatusUnauthorized, "unauthorized", "the API token is missing or wrong")
 			return
 		}
