@@ -3,7 +3,6 @@ package allocator
 import (
 	"context"
 	_ "embed" // openapi.json
-	"encoding/json"
 	"errors"
 	"net/http"
 	"path"
@@ -85,7 +84,7 @@ func (s *api) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	w.Header().Set("Cache-Control", "no-store")
 	if !s.token.Accepts(r) {
 		w.Header().Set("WWW-Authenticate", privateapi.Challenge)
-		s.answerError(w, r, errUnauthorized)
+		s.answerError(w, r, privateapi.ErrUnauthorized)
 		s.count("none", http.StatusUnauthorized)
 		return
 	}
@@ -96,7 +95,7 @@ func (s *api) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		s.mux.ServeHTTP(w, r)
 		return
 	}
-	err, status := errNotFound, http.StatusNotFound
+	err, status := privateapi.ErrNotFound, http.StatusNotFound
 	if strings.HasPrefix(escaped, "/v1/orders/") {
 		err, status = &vn.FieldError{Field: "order_id", Problem: "is missing, or is . or .."}, http.StatusBadRequest
 	}
@@ -137,10 +136,10 @@ func (s *api) serve(rt route) http.Handler {
 // refuse answers a path that exists with the methods it has (405), any other 404.
 func (s *api) refuse(route string, methods []string) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		err, status := errNotFound, http.StatusNotFound
+		err, status := privateapi.ErrNotFound, http.StatusNotFound
 		if methods != nil {
 			w.Header().Set("Allow", strings.Join(methods, ", "))
-			err, status = errMethod, http.StatusMethodNotAllowed
+			err, status = privateapi.ErrMethod, http.StatusMethodNotAllowed
 		}
 		s.answerError(w, r, err)
 		s.count(route, status)
@@ -168,24 +167,3 @@ func (w *statusWriter) WriteHeader(status int) {
 
 // Unwrap lets http.ResponseController reach the server's own writer.
 func (w *statusWriter) Unwrap() http.ResponseWriter { return w.ResponseWriter }
-
-// answer writes v as JSON.
-func (s *api) answer(w http.ResponseWriter, status int, contentType string, v any) {
-	body, err := json.Marshal(v)
-	if err != nil {
-		s.log.Error().Err(err).Msg("cannot encode an answer")
-		w.WriteHeader(http.StatusInternalServerError)
-		return
-	}
-	s.write(w, status, contentType, append(body, '\n'))
-}
-
-func (s *api) write(w http.ResponseWriter, status int, contentType string, body []byte) {
-	w.Header().Set("Content-Type", contentType)
-	w.Header().Set("Content-Length", strconv.Itoa(len(body)))
-	w.Header().Set("X-Content-Type-Options", "nosniff")
-	w.WriteHeader(status)
-	if _, err := w.Write(body); err != nil {
-		s.log.Debug().Err(err).Msg("an answer was not taken")
-	}
-}

@@ -15,7 +15,6 @@ import (
 )
 
 const (
-	typeJSON  = "application/json"
 	typeLines = "application/x-ndjson"
 	// maxBody is the longest request body that is read, in bytes.
 	maxBody = 1 << 16
@@ -47,10 +46,10 @@ func (r *Replenisher) API(token string) http.Handler {
 	for _, path := range []string{"/v1/carriers/{name}/reconcile", "/v1/pools/{name}/numbers/{vn}/release"} {
 		s.mux.HandleFunc(path, func(w http.ResponseWriter, _ *http.Request) {
 			w.Header().Set("Allow", http.MethodPost)
-			s.refuse(w, errMethod)
+			s.refuse(w, privateapi.ErrMethod)
 		})
 	}
-	s.mux.HandleFunc("/", func(w http.ResponseWriter, _ *http.Request) { s.refuse(w, errNotFound) })
+	s.mux.HandleFunc("/", func(w http.ResponseWriter, _ *http.Request) { s.refuse(w, privateapi.ErrNotFound) })
 	return s
 }
 
@@ -59,7 +58,7 @@ func (s *api) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	w.Header().Set("Cache-Control", "no-store")
 	if !s.token.Accepts(r) {
 		w.Header().Set("WWW-Authenticate", privateapi.Challenge)
-		s.refuse(w, errUnauthorised)
+		s.refuse(w, privateapi.ErrUnauthorized)
 		return
 	}
 	s.mux.ServeHTTP(w, r)
@@ -84,7 +83,7 @@ func (s *api) postReconcile(w http.ResponseWriter, r *http.Request) {
 			s.refuse(w, err)
 			return
 		}
-		s.answer(w, http.StatusOK, typeJSON, diff)
+		privateapi.Answer(w, &s.log, http.StatusOK, diff)
 		return
 	}
 	w.Header().Set("Content-Type", typeLines)
@@ -153,7 +152,7 @@ func (s *api) postRelease(w http.ResponseWriter, r *http.Request) {
 		s.refuse(w, err)
 		return
 	}
-	s.answer(w, http.StatusAccepted, typeJSON, map[string]Giving{"state": how})
+	privateapi.Answer(w, &s.log, http.StatusAccepted, map[string]Giving{"state": how})
 }
 
 // allow lets a request take longer than the server otherwise permits.
@@ -186,17 +185,4 @@ func readBody(w http.ResponseWriter, r *http.Request, into any) error {
 		return &vn.FieldError{Field: "body", Problem: "goes on after its JSON object"}
 	}
 	return nil
-}
-
-func (s *api) answer(w http.ResponseWriter, status int, contentType string, v any) {
-	body, err := json.Marshal(v)
-	if err != nil {
-		s.log.Error().Err(err).Msg("cannot encode an answer")
-		w.WriteHeader(http.StatusInternalServerError)
-		return
-	}
-	w.Header().Set("Content-Type", contentType)
-	w.Header().Set("X-Content-Type-Options", "nosniff")
-	w.WriteHeader(status)
-	_, _ = w.Write(append(body, '\n')) // a reader that has gone needs no answer
 }

@@ -113,12 +113,12 @@ func (a *App) api(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	a.guarded(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		p := privateapi.NewProblem(http.StatusServiceUnavailable, "unavailable", "still starting")
+		p.Retry = 1
 		if !a.has(role) {
-			problem(w, http.StatusNotFound, "not_found", "this process does not run the "+string(role)+", which serves this path")
-			return
+			p = privateapi.NewProblem(http.StatusNotFound, "not_found", "this process does not run the "+string(role)+", which serves this path")
 		}
-		w.Header().Set("Retry-After", "1")
-		problem(w, http.StatusServiceUnavailable, "unavailable", "still starting")
+		privateapi.Refuse(w, &a.log, &p)
 	})).ServeHTTP(w, r)
 }
 
@@ -134,19 +134,11 @@ func (a *App) guarded(h http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if !token.Accepts(r) {
 			w.Header().Set("WWW-Authenticate", privateapi.Challenge)
-			problem(w, http.StatusUnauthorized, "unauthorized", "the API token is missing or wrong")
+			p := privateapi.Common.Problem(privateapi.ErrUnauthorized)
+			privateapi.Refuse(w, &a.log, &p)
 			return
 		}
 		h.ServeHTTP(w, r)
-	})
-}
-
-// problem answers with an RFC 9457 document.
-func problem(w http.ResponseWriter, status int, code, detail string) {
-	w.Header().Set("Content-Type", "application/problem+json")
-	w.WriteHeader(status)
-	_ = json.NewEncoder(w).Encode(map[string]any{ // a reader that has gone needs no answer
-		"type": "about:blank", "title": http.StatusText(status), "status": status, "code": code, "detail": detail,
 	})
 }
 
