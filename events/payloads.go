@@ -120,6 +120,7 @@ type PoolLow struct {
 const (
 	ReasonLowWater = "low_water" // fewer VNs were free than the settings ask for
 	ReasonForecast = "forecast"  // they would have been, before a carrier could have sold more
+	ReasonOperator = "operator"  // somebody asked for more by hand
 	ReasonAdopted  = "adopted"   // the carrier's list had it after a purchase whose outcome was not known
 )
 
