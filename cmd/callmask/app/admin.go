@@ -15,6 +15,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 
 	"github.com/callmask/callmask/cmd/callmask/settings"
+	"github.com/callmask/callmask/explain"
 	"github.com/callmask/callmask/internal/privateapi"
 )
 
@@ -105,8 +106,11 @@ func (a *App) private() http.Handler {
 // api hands a request to the part of the private API that it is for.
 func (a *App) api(w http.ResponseWriter, r *http.Request) {
 	role, h := settings.Allocator, a.adminAPI.Load()
-	if keeping(r.URL.Path) {
+	switch {
+	case keeping(r.URL.Path):
 		role, h = settings.Replenisher, a.keeperAPI.Load()
+	case r.URL.Path == explain.Path:
+		h = a.explainAPI.Load()
 	}
 	if h != nil {
 		(*h).ServeHTTP(w, r) // authenticates by itself

@@ -11,6 +11,7 @@ import (
 	"github.com/callmask/callmask/allocator"
 	"github.com/callmask/callmask/cmd/callmask/settings"
 	"github.com/callmask/callmask/events"
+	"github.com/callmask/callmask/explain"
 	"github.com/callmask/callmask/ledger"
 	"github.com/callmask/callmask/replenisher"
 	"github.com/callmask/callmask/router"
@@ -127,6 +128,7 @@ func (a *App) workers(ctx context.Context) error {
 	if a.cfg.Role == settings.Router {
 		return nil
 	}
+	a.explaining()
 	s := a.newStage(ctx, "workers")
 	if a.has(settings.Allocator) {
 		al, err := a.allocator(s)
@@ -141,6 +143,20 @@ func (a *App) workers(ctx context.Context) error {
 		return a.replenisher(s)
 	}
 	return nil
+}
+
+// explaining serves what explains decisions.
+func (a *App) explaining() {
+	cfg := explain.Config{Regions: map[string]string{}, Carriers: map[string]byte{}}
+	for i := range a.set.Pools {
+		cfg.Regions[a.set.Pools[i].Name] = a.set.Pools[i].Region
+	}
+	for i := range a.set.Carriers {
+		cfg.Carriers[a.set.Carriers[i].Name] = a.set.Carriers[i].ID
+	}
+	a.explainer = explain.New(cfg, a.store, a.bus)
+	api := a.explainer.API(a.at.APIToken, a.log.With().Str("room", "explain").Logger())
+	a.explainAPI.Store(&api)
 }
 
 // markReady is how long the start waits for the allocator's first look at Redis.
