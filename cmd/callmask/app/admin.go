@@ -15,6 +15,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 
 	"github.com/callmask/callmask/cmd/callmask/settings"
+	"github.com/callmask/callmask/console"
 	"github.com/callmask/callmask/explain"
 	"github.com/callmask/callmask/internal/privateapi"
 )
@@ -90,6 +91,8 @@ func (a *App) private() http.Handler {
 	mux.Handle("/debug/pprof/profile", a.guarded(http.HandlerFunc(pprof.Profile)))
 	mux.Handle("/debug/pprof/symbol", a.guarded(http.HandlerFunc(pprof.Symbol)))
 	mux.Handle("/debug/pprof/trace", a.guarded(http.HandlerFunc(pprof.Trace)))
+	mux.Handle("GET /console", http.RedirectHandler(console.Root, http.StatusSeeOther))
+	mux.HandleFunc(console.Root, a.console)
 	mux.HandleFunc("/", a.api)
 	// The mux answers a path with . or .. or an empty segment with a redirect that
 	// repeats it, without asking for a token. None of its own paths is such a one.
@@ -116,14 +119,30 @@ func (a *App) api(w http.ResponseWriter, r *http.Request) {
 		(*h).ServeHTTP(w, r) // authenticates by itself
 		return
 	}
-	a.guarded(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
-		p := privateapi.NewProblem(http.StatusServiceUnavailable, "unavailable", "still starting")
-		p.Retry = 1
-		if !a.has(role) {
-			p = privateapi.NewProblem(http.StatusNotFound, "not_found", "this process does not run the "+string(role)+", which serves this path")
-		}
-		privateapi.Refuse(w, &a.log, &p)
-	})).ServeHTTP(w, r)
+	a.guarded(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { a.absent(w, role) })).ServeHTTP(w, r)
+}
+
+// absent says that what would answer is not there yet, or never will be in this process.
+func (a *App) absent(w http.ResponseWriter, role settings.Role) {
+	p := privateapi.NewProblem(http.StatusServiceUnavailable, "unavailable", "still starting")
+	p.Retry = 1
+	if !a.has(role) {
+		p = privateapi.NewProblem(http.StatusNotFound, "not_found", "this process does not run the "+string(role)+", which serves this path")
+	}
+	privateapi.Refuse(w, &a.log, &p)
+}
+
+// console hands a request to the console, which authenticates by itself.
+func (a *App) console(w http.ResponseWriter, r *http.Request) {
+	if h := a.consoleAPI.Load(); h != nil {
+		(*h).ServeHTTP(w, r)
+		return
+	}
+	role := settings.Allocator // which has one, as the replenisher has
+	if a.has(settings.Replenisher) {
+		role = settings.Replenisher
+	}
+	a.absent(w, role)
 }
 
 // keeping tells whether a path is the stock-keeper's; all others are the allocator's.

@@ -58,6 +58,8 @@ type App struct {
 	keeperAPI atomic.Pointer[http.Handler]
 	// explainAPI is in every process but a router alone once Redis and NATS are there.
 	explainAPI atomic.Pointer[http.Handler]
+	// consoleAPI is in the same processes once all their parts are there.
+	consoleAPI atomic.Pointer[http.Handler]
 }
 
 // Endpoints says where a started App can be reached.

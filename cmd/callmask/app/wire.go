@@ -10,8 +10,8 @@ import (
 
 	"github.com/callmask/callmask/allocator"
 	"github.com/callmask/callmask/cmd/callmask/settings"
+	"github.com/callmask/callmask/console"
 	"github.com/callmask/callmask/events"
-	"github.com/callmask/callmask/explain"
 	"github.com/callmask/callmask/ledger"
 	"github.com/callmask/callmask/replenisher"
 	"github.com/callmask/callmask/router"
@@ -130,33 +130,25 @@ func (a *App) workers(ctx context.Context) error {
 	}
 	a.explaining()
 	s := a.newStage(ctx, "workers")
+	deps := console.Deps{Store: a.store, Bus: a.bus, Explainer: a.explainer}
 	if a.has(settings.Allocator) {
 		al, err := a.allocator(s)
 		if err != nil {
 			return err
 		}
+		deps.Orders = al
 		// A new Redis is marked ready by the allocator in a moment; the replenisher
 		// would otherwise find it not ready and look again only ten seconds later.
 		a.await(ctx, markReady, al.Check)
 	}
 	if a.has(settings.Replenisher) {
-		return a.replenisher(s)
+		r, err := a.replenisher(s)
+		if err != nil {
+			return err
+		}
+		deps.Keeper = r
 	}
-	return nil
-}
-
-// explaining serves what explains decisions.
-func (a *App) explaining() {
-	cfg := explain.Config{Regions: map[string]string{}, Carriers: map[string]byte{}}
-	for i := range a.set.Pools {
-		cfg.Regions[a.set.Pools[i].Name] = a.set.Pools[i].Region
-	}
-	for i := range a.set.Carriers {
-		cfg.Carriers[a.set.Carriers[i].Name] = a.set.Carriers[i].ID
-	}
-	a.explainer = explain.New(cfg, a.store, a.bus)
-	api := a.explainer.API(a.at.APIToken, a.log.With().Str("room", "explain").Logger())
-	a.explainAPI.Store(&api)
+	return a.serveConsole(s, deps)
 }
 
 // markReady is how long the start waits for the allocator's first look at Redis.
@@ -200,12 +192,12 @@ func (a *App) allocator(s *stage) (*allocator.Allocator, error) {
 	return al, nil
 }
 
-func (a *App) replenisher(s *stage) error {
+func (a *App) replenisher(s *stage) (*replenisher.Replenisher, error) {
 	log := a.log.With().Str("room", "replenisher").Logger()
 	led := ledger.New(a.store, a.bus, log)
 	sellers, err := a.sellers()
 	if err != nil {
-		return err
+		return nil, err
 	}
 	cfg := replenisher.Config{
 		Carriers: sellers,
@@ -220,17 +212,17 @@ func (a *App) replenisher(s *stage) error {
 	}
 	r, err := replenisher.New(cfg, a.store, a.bus, led, a.reg, log)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	reaper, err := replenisher.NewReaper(replenisher.ReaperConfig{}, a.store, led, a.reg, log)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	api := r.API(a.at.APIToken)
 	a.keeperAPI.Store(&api)
 	s.run("replenisher", r.Run)
 	s.run("reaper", reaper.Run)
-	return nil
+	return r, nil
 }
 
 // front starts the router on the listener for carriers.
