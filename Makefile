@@ -42,6 +42,14 @@ alloc: deps ## the tests that run without the race detector: allocations, and th
 	echo "go test -run '^($$names)\$$'"; \
 	go test -count=1 -run "^($$names)\$$" $$(dirname $$files | sort -u | sed 's|^|./|')
 
+.PHONY: browser
+browser: deps-test ## the tests of the console in a real Chromium; screenshots in bin/screenshots
+	go test -count=1 -v ./internal/browser
+
+.PHONY: assets
+assets: ## fetch uPlot and axe-core again and check them against their hashes
+	console/assets/fetch
+
 .PHONY: fuzz
 fuzz: ## fuzz every fuzz target for FUZZTIME=10s each (the tests only run their seeds)
 	@git grep -n '^func Fuzz' -- '*_test.go' | sed -E 's|^(.*)/[^/]*:[0-9]+:func (Fuzz[A-Za-z0-9_]*).*|\1 \2|' | \
@@ -104,9 +112,9 @@ deps: ## install redis-server if it is missing
 	@.ci/install redis-server
 
 .PHONY: deps-test
-deps-test: ## install what the tests and linters need: redis-server, luacheck, gcc
+deps-test: ## install what the tests and linters need: redis-server, luacheck, gcc, chromium
 	@command -v go >/dev/null || { echo "callmask needs Go: https://go.dev/dl" >&2; exit 1; }
-	@.ci/install redis-server luacheck gcc
+	@.ci/install redis-server luacheck gcc chromium
 
 .PHONY: tools
 tools: ## build the pinned linter, once

@@ -138,7 +138,6 @@ func (c *Console) Run(ctx context.Context) error {
 // sample reads again and again: often while somebody looks.
 func (c *Console) sample(ctx context.Context) {
 	for {
-		began := c.now()
 		next := c.sampler.sample(ctx, c.watched(), c.snap.Load())
 		if ctx.Err() != nil {
 			return
@@ -147,7 +146,7 @@ func (c *Console) sample(ctx context.Context) {
 		after := make(chan struct{})
 		close(*c.newer.Swap(&after))
 		c.hub.tell(func(v view) []byte { return c.render(&v, next, false) })
-		if !c.pause(ctx, c.now().Sub(began)) {
+		if !c.pause(ctx, c.sampler.cost) {
 			return
 		}
 	}
@@ -156,7 +155,8 @@ func (c *Console) sample(ctx context.Context) {
 const (
 	watchedEvery = time.Second
 	idleEvery    = 15 * time.Second
-	// oneIn is the part of the time that reading may take: one in fifty.
+	// oneIn is the part of Redis's time that counting the stock may take, one in fifty: with
+	// ten thousand pools it is the one thing here that Redis feels.
 	oneIn = 50
 	// lately is how long a page that somebody asked for counts as being looked at.
 	lately = 5 * time.Second
@@ -164,8 +164,8 @@ const (
 
 // pause waits for the next reading; false when ctx has ended. A watcher who comes shortens
 // a long pause.
-func (c *Console) pause(ctx context.Context, took time.Duration) bool {
-	least := time.NewTimer(max(watchedEvery, took*oneIn))
+func (c *Console) pause(ctx context.Context, cost time.Duration) bool {
+	least := time.NewTimer(min(max(watchedEvery, cost*oneIn), idleEvery))
 	defer least.Stop()
 	select {
 	case <-ctx.Done():

@@ -5,7 +5,7 @@
 //	                                    └───▶ hub ─▶ watchers (server-sent events)
 //
 // One sampler reads for everybody: once a second while somebody watches, else every 15 s,
-// and never more than a fiftieth of the time. Of calls it reads a bounded number of the
+// and never so often that counting took more than a fiftieth of Redis's time. Of calls it reads a bounded number of the
 // newest events, however many there are. Each view is rendered once for all who watch it,
 // and who is too slow to take an update is dropped, never waited for.
 //

@@ -115,6 +115,7 @@ type sampler struct {
 	pauses  map[string]events.Pause
 	paused  time.Time // when the pauses were last read
 	counter counter
+	cost    time.Duration // of counting the stock, the last time
 }
 
 func newSampler(deps *Deps, config *Config) *sampler {
@@ -152,7 +153,9 @@ func (s *sampler) readStock(ctx context.Context, next *snapshot) error {
 	}
 	// Half of the time that asking took lies before Redis looked at its clock.
 	next.ClockOff = asked.Add(s.now().Sub(asked) / 2).Sub(clock)
+	asked = s.now()
 	rows, err := s.deps.Store.Stock(ctx)
+	s.cost = s.now().Sub(asked)
 	if err != nil {
 		return err
 	}
