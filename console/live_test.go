@@ -28,7 +28,7 @@ func (p *person) watch(t *testing.T, query string) *stream {
 	req, err := http.NewRequestWithContext(t.Context(), http.MethodGet, p.world.server.URL+Root+"live?"+query, http.NoBody)
 	require.NoError(t, err)
 	transport := &http.Transport{}
-	res, err := (&http.Client{Jar: p.http.Jar, Transport: transport}).Do(req)
+	res, err := (&http.Client{Jar: p.http.Jar, Transport: transport}).Do(req) //nolint:bodyclose // by the stream's close
 	require.NoError(t, err)
 	require.Equal(t, http.StatusOK, res.StatusCode)
 	require.Equal(t, "text/event-stream", res.Header.Get("Content-Type"))
