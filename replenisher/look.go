@@ -190,6 +190,9 @@ func (w *worker) need(now level) int {
 	if w.filling {
 		missing = min(w.plan.Target-now.free, w.pool.Max-now.total) - w.open
 	}
+	if now.total >= w.wish.upTo {
+		w.wish = wish{} // it has come true, or there is none; what leaves the pool later is no part of it
+	}
 	wished := min(w.wish.upTo, w.pool.Max) - now.total - w.open
 	if wished > 0 && missing <= 0 {
 		w.reason = events.ReasonOperator

@@ -38,7 +38,7 @@ func (r *Replenisher) handleTopUp(pool string, m *events.Message) events.Result 
 }
 
 // takeWish turns what was asked for since the last look into a number of VNs to reach, and
-// drops a wish that has come true or whose time is over. The pool's max and monthly cap
+// drops a wish whose time is over. The pool's max and monthly cap
 // hold for it as for everything that is bought.
 func (r *Replenisher) takeWish(w *worker, now level) {
 	if n := int(w.wished.Swap(0)); n > 0 {
@@ -46,11 +46,7 @@ func (r *Replenisher) takeWish(w *worker, now level) {
 		w.wish.until = r.now().Add(wishFor)
 		r.log.Info().Str("pool", w.pool.Name).Int("numbers", n).Msg("somebody asked for more numbers by hand")
 	}
-	switch {
-	case w.wish.upTo == 0:
-	case now.total >= w.wish.upTo:
-		w.wish = wish{}
-	case !r.now().Before(w.wish.until):
+	if w.wish.upTo > now.total && !r.now().Before(w.wish.until) {
 		r.log.Warn().Str("pool", w.pool.Name).Int("missing", w.wish.upTo-now.total).
 			Msg("numbers asked for by hand could not be bought in time; the wish is dropped")
 		w.wish = wish{}

@@ -20,12 +20,13 @@
     if (was) was.plot.destroy();
     const names = box.dataset.series.split(",");
     const points = was ? was.points : [[], ...names.map(() => [])];
-    const axis = { stroke: color("--quiet"), grid: { stroke: color("--line") }, ticks: { stroke: color("--line") } };
+    const line = { stroke: color("--line"), width: 1 };
+    const axis = { stroke: color("--quiet"), grid: line, ticks: line };
+    const times = (_, at) => at.map((t) => Number.isInteger(t) ? new Date(t * 1000).toISOString().slice(11, 19) : "");
     const plot = new uPlot({
       width: Math.max(240, box.clientWidth), height: 220, scales: { y: { range: (_, __, most) => [0, Math.max(1, most * 1.1)] } },
       series: [{}, ...names.map((label, i) => ({ label, stroke: color("--series-" + (i + 1)), width: 2, points: { show: false } }))],
-      axes: [axis, { ...axis, size: 56 }], cursor: { drag: { setScale: false } },
-      tzDate: (at) => uPlot.tzDate(new Date(at * 1000), "Etc/UTC"),
+      axes: [{ ...axis, values: times, space: 80 }, { ...axis, size: 56 }], cursor: { show: false }, legend: { live: false },
     }, points, box);
     charts.set(box.dataset.chart, { box, plot, points });
   };
