@@ -113,15 +113,12 @@ func (f *Facts) agree() bool {
 	return false
 }
 
-// Clock returns Redis's time. On a Cluster it is that of any node.
+// Clock returns Redis's time. On a Cluster it is that of the first partition's node.
 func (s *Store) Clock(ctx context.Context) (time.Time, error) {
 	ctx, cancel := s.bound(ctx)
 	defer cancel()
-	now, err := s.client.Time(ctx).Result()
-	if err != nil {
-		return time.Time{}, fmt.Errorf("read the time of Redis: %w", unavailable(err))
-	}
-	return now.UTC(), nil
+	now, err := s.timeAt(ctx, s.layout.prefixes[0], "")
+	return now.UTC(), err
 }
 
 // factReads are the answers that the facts of a VN are made of.
@@ -141,10 +138,6 @@ func (s *Store) facts(ctx context.Context, called, calling vn.Number) (*Facts, e
 	if f.Node, err = s.node(ctx, p); err != nil {
 		return nil, err
 	}
-	now, err := s.Clock(ctx)
-	if err != nil {
-		return nil, err
-	}
 	var read factReads
 	_, err = s.client.TxPipelined(ctx, func(pipe redis.Pipeliner) error {
 		read.meta = pipe.HMGet(ctx, metaKey(p), "ready", "clock")
@@ -156,15 +149,12 @@ func (s *Store) facts(ctx context.Context, called, calling vn.Number) (*Facts, e
 	if err != nil && !errors.Is(err, redis.Nil) {
 		return nil, fmt.Errorf("read the facts of a call: %w", unavailable(err))
 	}
-	f.Clock = now
-	if ready, ok := read.meta.Val()[0].(string); ok {
-		f.Ready = ready == "1"
+	f.Ready = read.meta.Val()[0] == "1"
+	mark, _ := read.meta.Val()[1].(string) // nil where nothing was ever written
+	if f.Clock, err = s.timeAt(ctx, p, mark); err != nil {
+		return nil, err
 	}
-	if text, ok := read.meta.Val()[1].(string); ok {
-		if mark, err := parseMillis(text); err == nil && mark.After(now) {
-			f.Clock = mark
-		}
-	}
+	f.Clock = f.Clock.UTC()
 	if err := f.caller(s.keys.Accepted(), calling, &read); err != nil {
 		return nil, err
 	}

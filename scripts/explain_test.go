@@ -6,6 +6,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/callmask/callmask/internal/testkit"
 	"github.com/callmask/callmask/vn"
 )
 
@@ -69,6 +70,23 @@ func testExplainTellsWhatADecisionRestsOn(t *testing.T, f *fixture) {
 
 	f.advance(t, ttl+cooldown)
 	require.Equal(t, StateFree, explain(toCustomer, agent).State, "a number that has rested is free, moved or not")
+}
+
+func TestExplainWithSeveralPartitions(t *testing.T) {
+	t.Parallel()
+	f := newFixtureOf(t, testkit.Redis(t).Client(t), 4)
+	f.refill(t, sim, vns(40)...)
+	seen := map[int]bool{}
+	for i := range 6 {
+		a := f.allocate(t, fmt.Sprintf("o-%d", i), customer, agent)
+		facts, err := f.Explain(t.Context(), a.Numbers[1].VN, customer)
+		require.NoError(t, err)
+		require.Equal(t, []any{vn.Connected, 4, a.Assignment.OrderID, 0}, []any{facts.Decision.Reason, facts.Partitions, facts.Order.ID, facts.Order.Caller})
+		require.Equal(t, f.layout.ofVN(a.Numbers[1].VN), f.layout.prefixes[facts.Partition])
+		require.Equal(t, f.now, facts.Clock)
+		seen[facts.Partition] = true
+	}
+	require.Greater(t, len(seen), 1)
 }
 
 func testExplainOfALeaseThatHasRunOut(t *testing.T, f *fixture) {
