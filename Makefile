@@ -27,6 +27,10 @@ run: deps build ## install what is missing, build, start everything with a demo 
 demo: deps build ## play the whole story of a masked call in the terminal
 	@exec bin/callmask demo $(ARGS)
 
+.PHONY: cluster
+cluster: deps build ## a 3+3 Redis Cluster, 3 NATS servers and two of each role, to play with (ARGS=flags, see --help)
+	@go build -o bin/cluster ./internal/tools/cluster && exec bin/cluster $(ARGS)
+
 .PHONY: test
 test: deps-test warm build vet lint verify alloc race ## everything: build, vet, lint, generated files, all tests; installs what it needs
 	@echo "test: everything passed"

@@ -55,7 +55,10 @@ var errEnough = errors.New("enough")
 func (b *Bus) History(ctx context.Context, of Sought, since time.Time) (History, error) {
 	h := History{Whole: true}
 	streams := []struct{ name, subject string }{
-		{streamVN, "vn.>"}, {streamCalls, "calls.>"}, {b.cfg.OrdersStream, b.cfg.OrdersPrefix + ".*"},
+		{streamVN, "vn.>"}, {streamCalls, "calls.>"},
+		// All but orders.assigned: what holds real numbers is not even read for this.
+		{b.cfg.OrdersStream, b.OrderSubject(EventPlaced)}, {b.cfg.OrdersStream, b.OrderSubject(EventCompleted)},
+		{b.cfg.OrdersStream, b.OrderSubject(EventCancelled)},
 	}
 	needle := of.needle()
 	for _, s := range streams {
@@ -111,8 +114,7 @@ func (s *Sought) meets(e *Happened) bool {
 		e.Call != nil && e.Call.VN == number || e.Message != nil && e.Message.VN == number
 }
 
-// happened reads an event. Of an incoming order it takes its id alone: the rest of it are
-// real numbers.
+// happened reads an event.
 func (b *Bus) happened(m jetstream.Msg) (Happened, bool) {
 	var (
 		e   = Happened{Subject: m.Subject()}

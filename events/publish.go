@@ -3,10 +3,12 @@ package events
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"strconv"
 	"time"
 
+	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 
 	"github.com/callmask/callmask/vn"
@@ -71,14 +73,50 @@ func (b *Bus) store(ctx context.Context, subject, id string, payload any, opts .
 	if err != nil {
 		return 0, fmt.Errorf("encoding a message: %w", err)
 	}
+	return b.storeMsg(ctx, &nats.Msg{Subject: subject, Data: data}, append(opts, jetstream.WithMsgID(id))...)
+}
+
+// storeMsg is store for a message; the options must give it a message id.
+func (b *Bus) storeMsg(ctx context.Context, msg *nats.Msg, opts ...jetstream.PublishOpt) (sequence uint64, err error) {
 	if !b.nc.IsConnected() {
 		return 0, fmt.Errorf("publishing: %w: not connected to nats", vn.ErrUnavailable)
 	}
 	ctx, cancel := b.deadline(ctx)
 	defer cancel()
-	ack, err := b.js.Publish(ctx, subject, data, append(opts, jetstream.WithMsgID(id))...)
-	if err != nil {
-		return 0, failed("publishing", err)
+	err = persist(ctx, func(ctx context.Context) error {
+		ack, err := b.js.PublishMsg(ctx, msg, opts...)
+		if err == nil {
+			sequence = ack.Sequence
+		}
+		return err
+	})
+	return sequence, failed("publishing", err)
+}
+
+// attemptFor is how long one attempt to publish waits for its acknowledgement. A stream
+// that has just lost its leader never answers it, and the next leader is there in a few
+// seconds.
+const attemptFor = time.Second
+
+// persist repeats attempts until one is answered or ctx ends. By its message id a repeat
+// of what was stored after all is no second message.
+func persist(ctx context.Context, attempt func(context.Context) error) error {
+	wait := backOff{first: 20 * time.Millisecond, most: 250 * time.Millisecond}
+	for {
+		one, cancel := context.WithTimeout(ctx, attemptFor)
+		err := attempt(one)
+		cancel()
+		if ctx.Err() != nil || !unanswered(err) {
+			return err
+		}
+		wait.sleep(ctx)
 	}
-	return ack.Sequence, nil
+}
+
+// codeDuplicateInProcess is the server's answer to a repeat of what it is still storing.
+const codeDuplicateInProcess = 10158
+
+func unanswered(err error) bool {
+	api := (*jetstream.APIError)(nil)
+	return isUnavailable(err) || errors.As(err, &api) && api.ErrorCode == codeDuplicateInProcess
 }
