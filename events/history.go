@@ -55,9 +55,11 @@ var errEnough = errors.New("enough")
 func (b *Bus) History(ctx context.Context, of Sought, since time.Time) (History, error) {
 	h := History{Whole: true}
 	streams := []struct{ name, subject string }{
-		{streamVN, "vn.>"}, {streamCalls, "calls.>"},
+		{streamVN, "vn.>"},
+		{streamCalls, "calls.>"},
 		// All but orders.assigned: what holds real numbers is not even read for this.
-		{b.cfg.OrdersStream, b.OrderSubject(EventPlaced)}, {b.cfg.OrdersStream, b.OrderSubject(EventCompleted)},
+		{b.cfg.OrdersStream, b.OrderSubject(EventPlaced)},
+		{b.cfg.OrdersStream, b.OrderSubject(EventCompleted)},
 		{b.cfg.OrdersStream, b.OrderSubject(EventCancelled)},
 	}
 	needle := of.needle()
