@@ -36,7 +36,7 @@ cluster-live: deps ## change a Redis Cluster under load: failovers, 50,000 keys 
 	CALLMASK_E2E_LIVE=1 go test -count=1 -tags faults -v -run 'TestLiveChanges|TestRollingRestart' ./internal/e2e
 
 .PHONY: test
-test: deps-test warm build vet lint verify alloc faults race ## everything: build, vet, lint, generated files, all tests; installs what it needs
+test: deps-test warm build vet lint verify alloc faults browser race ## everything: build, vet, lint, generated files, all tests; installs what it needs
 	@echo "test: everything passed"
 
 .PHONY: race
@@ -59,6 +59,14 @@ faults: deps ## tests on clusters whose servers are killed, frozen and moved, on
 	echo "go test -tags faults -p 1 -parallel 1 -run '^($$names)\$$'"; \
 	go test -count=1 -tags faults -p 1 -parallel 1 -timeout 6m -vet=off -run "^($$names)\$$" $$dirs
 
+.PHONY: browser
+browser: deps-test ## the tests of the console in a real Chromium; screenshots in bin/screenshots
+	go test -count=1 -tags browser ./internal/browser
+
+.PHONY: assets
+assets: ## fetch uPlot and axe-core again and check them against their hashes
+	console/assets/fetch
+
 .PHONY: fuzz
 fuzz: ## fuzz every fuzz target for FUZZTIME=10s each (the tests only run their seeds)
 	@git grep -n '^func Fuzz' -- '*_test.go' | sed -E 's|^(.*)/[^/]*:[0-9]+:func (Fuzz[A-Za-z0-9_]*).*|\1 \2|' | \
@@ -72,7 +80,7 @@ warm: deps-test
 .PHONY: vet
 vet:
 	go vet ./...
-	go vet -tags faults ./...
+	go vet -tags faults,browser ./...
 
 .PHONY: lint
 lint: deps-test ## golangci-lint (import rules included) and luacheck
@@ -122,9 +130,9 @@ deps: ## install redis-server if it is missing
 	@.ci/install redis-server
 
 .PHONY: deps-test
-deps-test: ## install what the tests and linters need: redis-server, luacheck, gcc
+deps-test: ## install what the tests and linters need: redis-server, luacheck, gcc, chromium
 	@command -v go >/dev/null || { echo "callmask needs Go: https://go.dev/dl" >&2; exit 1; }
-	@.ci/install redis-server luacheck gcc
+	@.ci/install redis-server luacheck gcc chromium
 
 .PHONY: tools
 tools: ## build the pinned linter, once

@@ -215,11 +215,11 @@ func (s *consumption) create(ctx context.Context) (jetstream.Consumer, error) {
 	ctx, cancel := s.bus.deadline(ctx)
 	defer cancel()
 	cfg := jetstream.ConsumerConfig{
-		Durable:        s.name,
-		DeliverPolicy:  jetstream.DeliverAllPolicy,
-		AckPolicy:      jetstream.AckExplicitPolicy,
-		AckWait:        s.cfg.AckWait,
-		MaxDeliver:     s.cfg.MaxDeliver,
+		Durable:       s.name,
+		DeliverPolicy: jetstream.DeliverAllPolicy,
+		AckPolicy:     jetstream.AckExplicitPolicy,
+		AckWait:       s.cfg.AckWait,
+		MaxDeliver:    s.cfg.MaxDeliver,
 		// Messages held back by Wait count as well.
 		MaxAckPending: s.cfg.inHand() + s.cfg.MaxWaiting,
 	}

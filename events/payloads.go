@@ -20,13 +20,18 @@ const (
 	SubjectPoolCapReached = "pools.cap_reached"
 	SubjectPoolRunningOut = "pools.running_out"
 
+	// SubjectTopUp captures what is asked for by hand for all pools, in stream StreamPools.
+	SubjectTopUp = "pools.top_up.*"
 	// SubjectLease captures the leases of all pools, in stream StreamLedger.
 	SubjectLease = "ledger.lease.*"
 
 	subjectLedgerVN     = "ledger.vn."
 	subjectLedgerIntent = "ledger.intent."
 	subjectLedgerLease  = "ledger.lease."
+	subjectLedgerPause  = "ledger.pause."
+	subjectTopUp        = "pools.top_up."
 	subjectDead         = "dead."
+	subjectAudit        = "audit."
 )
 
 // The last token of the subjects of stream ORDERS: what happened to the order.
@@ -115,6 +120,7 @@ type PoolLow struct {
 const (
 	ReasonLowWater = "low_water" // fewer VNs were free than the settings ask for
 	ReasonForecast = "forecast"  // they would have been, before a carrier could have sold more
+	ReasonOperator = "operator"  // somebody asked for more by hand
 	ReasonAdopted  = "adopted"   // the carrier's list had it after a purchase whose outcome was not known
 )
 

@@ -15,17 +15,20 @@ import (
 // stored from then on. Each fetch has its own deadline, so that a long stream may take as
 // long as ctx allows.
 func (b *Bus) readAll(ctx context.Context, stream, subject string, since time.Time, each func(jetstream.Msg, uint64) error) error {
-	doing := "reading stream " + stream
-	policy, from := jetstream.DeliverAllPolicy, (*time.Time)(nil)
+	from := jetstream.ConsumerConfig{FilterSubject: subject, DeliverPolicy: jetstream.DeliverAllPolicy}
 	if !since.IsZero() {
-		policy, from = jetstream.DeliverByStartTimePolicy, &since
+		from.DeliverPolicy, from.OptStartTime = jetstream.DeliverByStartTimePolicy, &since
 	}
+	return b.readWith(ctx, stream, from, each)
+}
+
+// readWith is readAll for what the given consumer delivers.
+func (b *Bus) readWith(ctx context.Context, stream string, from jetstream.ConsumerConfig, each func(jetstream.Msg, uint64) error) error {
+	doing := "reading stream " + stream
+	from.AckPolicy, from.MemoryStorage, from.Replicas, from.InactiveThreshold = jetstream.AckNonePolicy, true, 1, time.Minute
 	create, cancel := b.deadline(ctx)
 	defer cancel()
-	cons, err := b.js.CreateConsumer(create, stream, jetstream.ConsumerConfig{
-		FilterSubject: subject, DeliverPolicy: policy, OptStartTime: from, AckPolicy: jetstream.AckNonePolicy,
-		MemoryStorage: true, Replicas: 1, InactiveThreshold: time.Minute,
-	})
+	cons, err := b.js.CreateConsumer(create, stream, from)
 	if err != nil {
 		return failed(doing, err)
 	}

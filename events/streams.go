@@ -22,6 +22,7 @@ const (
 	streamPools      = "POOLS"
 	streamDead       = "DEAD"
 	streamAdvisories = "ADVISORIES"
+	streamAudit      = "AUDIT"
 
 	// StreamPools is the stream of pools.*, and StreamLedger the ledger, for their consumers.
 	StreamPools  = streamPools
@@ -64,6 +65,10 @@ func (b *Bus) streams(replicas int) []jetstream.StreamConfig {
 		{
 			Name: streamAdvisories, Subjects: []string{advisoryPrefix + ">"}, MaxAge: 7 * day,
 			Description: "callmask: messages that reached the end of their deliveries",
+		},
+		{
+			Name: streamAudit, Subjects: []string{subjectAudit + ">"}, MaxAge: 400 * day, DenyDelete: true, DenyPurge: true,
+			Description: "callmask: what people did, and which real numbers they were shown",
 		},
 	}
 	for i := range streams {
@@ -163,6 +168,9 @@ func (b *Bus) checkStream(want, have jetstream.StreamConfig) error {
 		case have.Retention != jetstream.LimitsPolicy:
 			return errors.New("exists with another retention than limits")
 		}
+	}
+	if want.Name == streamAudit && (!have.DenyDelete || !have.DenyPurge) {
+		return errors.New("exists without deny_delete and deny_purge; what can be taken out of it is no audit")
 	}
 	if have.Replicas < want.Replicas {
 		b.log.Warn().Str("stream", want.Name).Int("replicas", have.Replicas).Int("wanted", want.Replicas).

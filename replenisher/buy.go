@@ -97,6 +97,12 @@ func (r *Replenisher) fill(ctx context.Context, w *worker, need int) error {
 			if need <= 0 || ctx.Err() != nil {
 				break
 			}
+			if paused, err := r.paused(ctx, s); err != nil || paused {
+				if err != nil {
+					return err
+				}
+				break // the next carrier
+			}
 			before := need
 			offers, failure := r.buyBatch(ctx, w, s, min(need, batchSize), tried)
 			if failure != nil {

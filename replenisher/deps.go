@@ -43,6 +43,8 @@ type Bus interface {
 	// PutLease writes a lease record over the one with the sequence last, and gives
 	// events.ErrFenced when that is not the last one any more.
 	PutLease(ctx context.Context, pool string, lease events.Lease, last uint64) (seq uint64, err error)
+	// CarrierPause returns the carrier's last pause; its sequence is 0 when it never had one.
+	CarrierPause(ctx context.Context, carrier string) (events.Pause, uint64, error)
 	// PoolBought announces a purchase whose intent is of the time at; it may be repeated.
 	PoolBought(ctx context.Context, bought events.PoolBought, at time.Time) error
 	PoolCapReached(ctx context.Context, reached events.PoolCapReached) error

@@ -18,6 +18,7 @@ type keeper struct {
 	mu      sync.Mutex
 	running map[string]bool                    // by carrier
 	missing map[string]map[vn.Number]time.Time // by carrier: since when its lists lack a number
+	seen    map[string]comparison              // by carrier: the last one
 
 	released *prometheus.CounterVec // pool, carrier, reason
 	rows     *prometheus.GaugeVec   // carrier, action
@@ -31,7 +32,7 @@ func newKeeper(reg prometheus.Registerer) (*keeper, error) {
 		return prometheus.NewGaugeVec(prometheus.GaugeOpts{Namespace: namespace, Subsystem: subsystem, Name: name, Help: help}, labels)
 	}
 	k := &keeper{
-		running: make(map[string]bool), missing: make(map[string]map[vn.Number]time.Time),
+		running: make(map[string]bool), missing: make(map[string]map[vn.Number]time.Time), seen: make(map[string]comparison),
 		released: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Namespace: namespace, Subsystem: subsystem, Name: "released_total",
 			Help: "Numbers that are not paid for any more, by reason (surplus, operator, ghost).",
@@ -98,6 +99,9 @@ func (k *keeper) show(d *Diff, err error, now time.Time) {
 		k.rows.WithLabelValues(d.Carrier, string(action)).Set(float64(n))
 	}
 	k.failed.WithLabelValues(d.Carrier).Set(float64(d.Failed))
+	k.mu.Lock()
+	k.seen[d.Carrier] = comparison{at: now, braked: brake != nil, differed: len(d.Rows)}
+	k.mu.Unlock()
 	braked := 0.0
 	if brake != nil {
 		braked = 1

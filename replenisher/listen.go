@@ -12,7 +12,7 @@ import (
 const durable = "replenisher"
 
 func (r *Replenisher) consumers() []events.Consumer {
-	low := events.Consumer{Stream: events.StreamPools, Subjects: []string{events.SubjectPoolLow}}
+	low := events.Consumer{Stream: events.StreamPools, Subjects: []string{events.SubjectPoolLow, events.SubjectTopUp}}
 	placed := events.Consumer{Stream: r.bus.OrdersStream(), Subjects: []string{r.bus.OrderSubject(events.EventPlaced)}}
 	leases := events.Consumer{Stream: events.StreamLedger, Subjects: []string{events.SubjectLease}}
 	all := []events.Consumer{low, placed, leases}
@@ -22,13 +22,16 @@ func (r *Replenisher) consumers() []events.Consumer {
 	return all
 }
 
-// handle takes a pools.low, an orders.placed or a lease. They only say which pool to
+// handle takes a pools.low, an orders.placed, a lease or a wish. They only say which pool to
 // look at: the stock is read anew, so they may be late, doubled or lost (the sweep finds
 // the pool all the same) and are acknowledged at once. An unknown pool is somebody
 // else's to complain about: an order for it fails at the allocator.
 func (r *Replenisher) handle(_ context.Context, m events.Message) events.Result {
 	if pool, ok := events.LeasePool(m.Subject); ok {
 		return r.handleLease(pool, m.Data)
+	}
+	if pool, ok := events.TopUpPool(m.Subject); ok {
+		return r.handleTopUp(pool, &m)
 	}
 	var named struct {
 		Pool string `json:"pool"`

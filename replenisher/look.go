@@ -56,10 +56,17 @@ func (r *Replenisher) lookAt(ctx context.Context, w *worker) error {
 		return err
 	}
 	r.foresee(w, now)
-	if acts, err := r.act(ctx, w); err != nil || !acts {
+	defer func() { r.showStatus(w, now) }()
+	acts, err := r.act(ctx, w)
+	if err != nil {
 		return err
 	}
+	if !acts {
+		w.dropWish()
+		return nil
+	}
 	r.warn(ctx, w, now)
+	r.takeWish(w, now)
 	if !w.looked || w.open > 0 || w.need(now) > 0 || r.now().Sub(w.read) >= intentsEvery {
 		if now, err = r.settleAll(ctx, w); err != nil {
 			return err
@@ -179,10 +186,18 @@ func (w *worker) need(now level) int {
 	case now.free >= w.plan.Target:
 		w.filling = false
 	}
-	if !w.filling {
-		return 0
+	missing := 0
+	if w.filling {
+		missing = min(w.plan.Target-now.free, w.pool.Max-now.total) - w.open
 	}
-	return max(0, min(w.plan.Target-now.free, w.pool.Max-now.total)-w.open)
+	if now.total >= w.wish.upTo {
+		w.wish = wish{} // it has come true, or there is none; what leaves the pool later is no part of it
+	}
+	wished := min(w.wish.upTo, w.pool.Max) - now.total - w.open
+	if wished > 0 && missing <= 0 {
+		w.reason = events.ReasonOperator
+	}
+	return max(0, missing, wished)
 }
 
 func (r *Replenisher) ready(ctx context.Context) (bool, error) {

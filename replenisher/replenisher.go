@@ -38,6 +38,8 @@ type worker struct {
 	pool   Pool
 	wake   chan struct{} // capacity 1: triggers that come during a look are one more look
 	placed atomic.Int64  // orders placed since the last look
+	wished atomic.Int64  // numbers asked for by hand since the last look
+	shown  atomic.Pointer[PoolStatus]
 
 	lease *lease // nil for unknownPool
 	term  string // of the lease, when the intents were last read
@@ -64,6 +66,7 @@ type worker struct {
 	restAt    carrier.Money // as long as this is committed
 
 	surplus surplus
+	wish    wish
 }
 
 func (r *Replenisher) newWorker(p Pool) *worker {

@@ -115,6 +115,7 @@ func TestNothingIsBoughtWhileColdOrBlindOrWithoutCarriers(t *testing.T) {
 		"stock unreadable":     {pool: london, next: func(s string) fate { return map[bool]fate{true: lost}[s == "stock"] }, failed: true},
 		"intents unreadable":   {pool: london, next: func(s string) fate { return map[bool]fate{true: lost}[s == "intents"] }, failed: true},
 		"inventory unreadable": {pool: london, next: func(s string) fate { return map[bool]fate{true: lost}[s == "inventory"] }, failed: true},
+		"pause unreadable":     {pool: london, next: func(s string) fate { return map[bool]fate{true: lost}[s == "paused"] }, failed: true},
 		"readiness unreadable": {pool: london, next: oneShot("ready", 1, lost), failed: true},
 		"no carriers":          {pool: bare},
 	}
@@ -357,5 +358,5 @@ func TestEventsNameThePoolToLookAt(t *testing.T) {
 		require.True(t, c.Each, "whichever process acts must hear of it")
 		subjects = append(subjects, c.Subjects...)
 	}
-	require.Equal(t, []string{"pools.low", "orders.placed", "ledger.lease.*"}, subjects)
+	require.Equal(t, []string{"pools.low", "pools.top_up.*", "orders.placed", "ledger.lease.*"}, subjects)
 }

@@ -198,3 +198,8 @@ func (w *world) addsUp(tb require.TestingT) {
 		require.True(tb, announced[n.E164()], "a number was given back and nobody told")
 	}
 }
+
+func (p *process) CarrierPause(ctx context.Context, carrier string) (l events.Pause, seq uint64, err error) {
+	err = p.do(ctx, "paused", func(fate) error { l = events.Pause{Carrier: carrier, Paused: p.w.paused[carrier]}; return nil })
+	return l, 0, err
+}

@@ -61,7 +61,8 @@ type world struct {
 	out       []events.PoolRunningOut
 	shops     map[string]*shop
 	pools     map[string]Pool
-	broken    []string // promises found broken
+	paused    map[string]bool // carriers
+	broken    []string        // promises found broken
 
 	keeping // world_keep_test.go
 }
@@ -93,7 +94,7 @@ func newWorld(pools ...Pool) *world {
 	w := &world{
 		now:    time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC),
 		leased: map[vn.Number]bool{}, inventory: map[vn.Number]scripts.Inventory{},
-		shops: map[string]*shop{}, pools: map[string]Pool{}, leases: map[string]record{},
+		shops: map[string]*shop{}, pools: map[string]Pool{}, leases: map[string]record{}, paused: map[string]bool{},
 		keeping: newKeeping(),
 	}
 	for _, p := range pools {

@@ -62,6 +62,9 @@ func Goals() []Goal {
 	beside := func(rate float64) func(*Report) Stat {
 		return ratio(at("mixed", Callmask, MixedPoint(rate, Beside)), at("mixed", Callmask, MixedPoint(rate, Alone)), P50)
 	}
+	watched := func(rate float64, m Metric) func(*Report) Stat {
+		return ratio(at("console", Callmask, MixedPoint(rate, Watched)), at("console", Callmask, MixedPoint(rate, Alone)), m)
+	}
 	script := func(point string) Key { return at("allocate", Scripts, point) }
 	size := func(vns int) Key { return at("pool-size", Scripts, VNsPoint(vns)) }
 	orders := func(n int) Key { return at(growth, Callmask, OrdersPoint(n)) }
@@ -86,6 +89,9 @@ func Goals() []Goal {
 		Goal{"orders.assigned → vn.assigned at 500/s, p50", 5000, true, "µs", stat(at("allocate", ThroughNATS, Events), P50)},
 		Goal{"resolve p50 at 2000/s beside 1000 allocate+release/s ÷ alone", 1.3, true, "×", beside(2000)},
 		Goal{"the same at 8000/s", 1.3, true, "×", beside(8000)},
+		Goal{"console: calls at saturation, 50 watchers ÷ none", 0.98, false, "×", watched(0, RPS)},
+		Goal{"console: p50 at 2000/s, 50 watchers ÷ none", 1.02, true, "×", watched(2000, P50)},
+		Goal{"console: CPU of the process per call at 2000/s, 50 watchers ÷ none", 1.02, true, "×", watched(2000, ServerCPU)},
 		Goal{"overload at 3× capacity: answered ÷ capacity", 0.9, false, "×", func(r *Report) Stat {
 			return r.RatioOf(at("overload", Callmask, Overloaded), RPS, at("overload", Callmask, CapacityAt), RPS)
 		}},

@@ -85,6 +85,7 @@ const (
 	Events      = "events, 500 orders/s"
 	Alone       = "alone"
 	Beside      = "beside 1000 allocations and releases/s"
+	Watched     = "50 watch the console"
 	CapacityAt  = "capacity"
 	Overloaded  = "3x capacity"
 	Recovered   = "half capacity, afterwards"

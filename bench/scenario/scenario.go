@@ -38,6 +38,7 @@ func All() []Scenario {
 		{Name: "resolve-json", Summary: "the same calls by GET /v1/resolve", Run: resolveJSON},
 		{Name: "miss", Summary: "signed Twilio calls of strangers", Run: miss},
 		{Name: "mixed", Summary: "calls while orders come and go, replenisher and reaper at work, AOF on", Run: mixed},
+		{Name: "console", Summary: "calls of one process for everything, while nobody and while 50 watch its console", Run: watched},
 		{Name: "allocate", Summary: "VNs for orders: the script alone, and from orders.assigned to vn.assigned", Run: allocate},
 		{Name: "release", Summary: "the end of orders, the script alone", Run: release},
 		{Name: "pool-size", Summary: "allocation from pools of 1k to 100k VNs, with --full to 1M", Run: poolSize},

@@ -23,6 +23,8 @@ import (
 	"github.com/callmask/callmask/allocator"
 	"github.com/callmask/callmask/cmd/callmask/app"
 	"github.com/callmask/callmask/cmd/callmask/settings"
+	"github.com/callmask/callmask/console"
+	"github.com/callmask/callmask/explain"
 	"github.com/callmask/callmask/internal/testkit"
 	"github.com/callmask/callmask/ledger"
 	"github.com/callmask/callmask/replenisher"
@@ -65,15 +67,20 @@ func aclRoles() []aclRole {
 			[]string{"StartReading", "Ping", "RefreshVNs", "IsVN"},
 			with(map[string]string{"readonly": "reads from a replica"}),
 		},
-		{"allocator", []reflect.Type{reflect.TypeFor[allocator.Store]()}, []string{"Start", "Ping"}, with(nil)},
+		{"allocator", append(consoles(), reflect.TypeFor[allocator.Store]()), []string{"Start", "Ping"}, with(nil)},
 		{
 			"replenisher",
-			[]reflect.Type{reflect.TypeFor[replenisher.Store](), reflect.TypeFor[replenisher.ReaperStore](), reflect.TypeFor[ledger.Store]()},
+			append(consoles(), reflect.TypeFor[replenisher.Store](), reflect.TypeFor[replenisher.ReaperStore](), reflect.TypeFor[ledger.Store]()),
 			[]string{"Start", "Ping", "RefreshVNs", "IsVN"},
 			with(nil),
 		},
 		{"operator", nil, []string{"Audit", "OrdersUnder"}, with(nil)},
 	}
+}
+
+// consoles are in every process but a router alone.
+func consoles() []reflect.Type {
+	return []reflect.Type{reflect.TypeFor[console.Store](), reflect.TypeFor[explain.Store]()}
 }
 
 func (r *aclRole) verbs() map[string]bool {
@@ -344,6 +351,15 @@ func aclScenario(reads redis.UniversalClient) []aclStep {
 		{"Lookup", func(ctx context.Context, s *scripts.Store) error {
 			return look(ctx, s, a.Numbers[0].VN, stranger, vn.CallerNotAllowed)
 		}},
+		{"Explain", func(ctx context.Context, s *scripts.Store) error {
+			_, err := s.Explain(ctx, a.Numbers[0].VN, agent)
+			return err
+		}},
+		{"Explain", func(ctx context.Context, s *scripts.Store) error {
+			_, err := s.Explain(ctx, numbers[0].VN, stranger)
+			return err
+		}},
+		{"Clock", func(ctx context.Context, s *scripts.Store) error { _, err := s.Clock(ctx); return err }},
 		{"Extend", func(ctx context.Context, s *scripts.Store) error {
 			_, err := s.Extend(ctx, "order-1", time.Hour)
 			return err

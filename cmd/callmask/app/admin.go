@@ -2,8 +2,6 @@ package app
 
 import (
 	"context"
-	"crypto/sha256"
-	"crypto/subtle"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -17,6 +15,9 @@ import (
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 
 	"github.com/callmask/callmask/cmd/callmask/settings"
+	"github.com/callmask/callmask/console"
+	"github.com/callmask/callmask/explain"
+	"github.com/callmask/callmask/internal/privateapi"
 )
 
 // listen opens both listeners, so that a port that is taken stops the start before
@@ -105,6 +106,8 @@ func (a *App) private() http.Handler {
 	mux.Handle("/debug/pprof/profile", a.guarded(http.HandlerFunc(pprof.Profile)))
 	mux.Handle("/debug/pprof/symbol", a.guarded(http.HandlerFunc(pprof.Symbol)))
 	mux.Handle("/debug/pprof/trace", a.guarded(http.HandlerFunc(pprof.Trace)))
+	mux.Handle("GET /console", http.RedirectHandler(console.Root, http.StatusSeeOther))
+	mux.HandleFunc(console.Root, a.console)
 	mux.HandleFunc("/", a.api)
 	// The mux answers a path with . or .. or an empty segment with a redirect that
 	// repeats it, without asking for a token. None of its own paths is such a one.
@@ -124,21 +127,40 @@ func (a *App) private() http.Handler {
 // api hands a request to the part of the private API that it is for.
 func (a *App) api(w http.ResponseWriter, r *http.Request) {
 	role, h := settings.Allocator, a.adminAPI.Load()
-	if keeping(r.URL.Path) {
+	switch {
+	case keeping(r.URL.Path):
 		role, h = settings.Replenisher, a.keeperAPI.Load()
+	case r.URL.Path == explain.Path:
+		h = a.explainAPI.Load()
 	}
 	if h != nil {
 		(*h).ServeHTTP(w, r) // authenticates by itself
 		return
 	}
-	a.guarded(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
-		if !a.has(role) {
-			problem(w, http.StatusNotFound, "not_found", "this process does not run the "+string(role)+", which serves this path")
-			return
-		}
-		w.Header().Set("Retry-After", "1")
-		problem(w, http.StatusServiceUnavailable, "unavailable", "still starting")
-	})).ServeHTTP(w, r)
+	a.guarded(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { a.absent(w, role) })).ServeHTTP(w, r)
+}
+
+// absent says that what would answer is not there yet, or never will be in this process.
+func (a *App) absent(w http.ResponseWriter, role settings.Role) {
+	p := privateapi.NewProblem(http.StatusServiceUnavailable, "unavailable", "still starting")
+	p.Retry = 1
+	if !a.has(role) {
+		p = privateapi.NewProblem(http.StatusNotFound, "not_found", "this process does not run the "+string(role)+", which serves this path")
+	}
+	privateapi.Refuse(w, &a.log, &p)
+}
+
+// console hands a request to the console, which authenticates by itself.
+func (a *App) console(w http.ResponseWriter, r *http.Request) {
+	if h := a.consoleAPI.Load(); h != nil {
+		(*h).ServeHTTP(w, r)
+		return
+	}
+	role := settings.Allocator // which has one, as the replenisher has
+	if a.has(settings.Replenisher) {
+		role = settings.Replenisher
+	}
+	a.absent(w, role)
 }
 
 // keeping tells whether a path is the stock-keeper's; all others are the allocator's.
@@ -149,25 +171,15 @@ func keeping(path string) bool {
 
 // guarded lets only who bears the API token through.
 func (a *App) guarded(h http.Handler) http.Handler {
-	want := sha256.Sum256([]byte(a.at.APIToken))
+	token := privateapi.NewToken(a.at.APIToken)
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		scheme, token, _ := strings.Cut(r.Header.Get("Authorization"), " ")
-		got := sha256.Sum256([]byte(token))
-		if !strings.EqualFold(scheme, "Bearer") || a.at.APIToken == "" || subtle.ConstantTimeCompare(got[:], want[:]) != 1 {
-			w.Header().Set("WWW-Authenticate", `Bearer realm="callmask"`)
-			problem(w, http.StatusUnauthorized, "unauthorized", "the API token is missing or wrong")
+		if !token.Accepts(r) {
+			w.Header().Set("WWW-Authenticate", privateapi.Challenge)
+			p := privateapi.Common.Problem(privateapi.ErrUnauthorized)
+			privateapi.Refuse(w, &a.log, &p)
 			return
 		}
 		h.ServeHTTP(w, r)
-	})
-}
-
-// problem answers with an RFC 9457 document.
-func problem(w http.ResponseWriter, status int, code, detail string) {
-	w.Header().Set("Content-Type", "application/problem+json")
-	w.WriteHeader(status)
-	_ = json.NewEncoder(w).Encode(map[string]any{ // a reader that has gone needs no answer
-		"type": "about:blank", "title": http.StatusText(status), "status": status, "code": code, "detail": detail,
 	})
 }
 

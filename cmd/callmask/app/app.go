@@ -17,6 +17,7 @@ import (
 
 	"github.com/callmask/callmask/cmd/callmask/settings"
 	"github.com/callmask/callmask/events"
+	"github.com/callmask/callmask/explain"
 	"github.com/callmask/callmask/internal/embedded"
 	"github.com/callmask/callmask/scripts"
 	"github.com/callmask/callmask/seal"
@@ -45,16 +46,21 @@ type App struct {
 	draining atomic.Bool
 	parts    parts
 
-	at       Endpoints
-	admin    *stage            // of the private listener
-	httpLn   net.Listener      // for carriers; nil without the router
-	simURLs  map[string]string // of the simulated carriers started here, by name
-	keys     *seal.Keyset
-	store    *scripts.Store // for everything but calls
-	bus      *events.Bus
-	adminAPI atomic.Pointer[http.Handler] // the orders and pools API once it is there
+	at        Endpoints
+	admin     *stage            // of the private listener
+	httpLn    net.Listener      // for carriers; nil without the router
+	simURLs   map[string]string // of the simulated carriers started here, by name
+	keys      *seal.Keyset
+	store     *scripts.Store // for everything but calls
+	bus       *events.Bus
+	explainer *explain.Explainer
+	adminAPI  atomic.Pointer[http.Handler] // the orders and pools API once it is there
 	// keeperAPI is the replenisher's part of the private API once it is there.
 	keeperAPI atomic.Pointer[http.Handler]
+	// explainAPI is in every process but a router alone once Redis and NATS are there.
+	explainAPI atomic.Pointer[http.Handler]
+	// consoleAPI is in the same processes once all their parts are there.
+	consoleAPI atomic.Pointer[http.Handler]
 }
 
 // Endpoints says where a started App can be reached.

@@ -5,6 +5,7 @@ import (
 	"strings"
 
 	"github.com/callmask/callmask/cmd/callmask/settings"
+	"github.com/callmask/callmask/console"
 )
 
 func appendf(format string, v ...any) []byte { return fmt.Appendf(nil, format, v...) }
@@ -25,6 +26,9 @@ func (a *App) banner() {
 		line("calls", "http://"+a.at.HTTP+"/v1/carriers/{name}/voice")
 	}
 	line("private API", "http://"+a.at.Admin)
+	if a.cfg.Role != settings.Router {
+		line("console", "http://"+a.at.Admin+console.Root)
+	}
 	line("API token", a.at.TokenFile)
 	line("keyset", a.at.KeysetFile)
 	line("Redis", settings.Redact(a.at.RedisURL))

@@ -2,7 +2,9 @@ package app_test
 
 import (
 	"fmt"
+	"io"
 	"net/http"
+	"net/http/cookiejar"
 	"net/url"
 	"os"
 	"path/filepath"
@@ -106,6 +108,9 @@ func TestEachRoleWorksAsItsOwnNATSUser(t *testing.T) {
 	require.Contains(t, answer, `"connect"`)
 	publish("orders.completed", `{"order_id":"o-1"}`)
 	require.Contains(t, next(), `vn.released {"order_id":"o-1","reason":"completed"}`)
+	for _, r := range []*running{al, rep} {
+		looksAtTheConsole(t, r)
+	}
 	publish("orders.assigned", `{"order_id":"o-2","pool":"nowhere","parties":[]}`)
 	require.Contains(t, next(), "vn.failed")
 	publish("orders.assigned", `not JSON`)
@@ -124,6 +129,34 @@ func TestEachRoleWorksAsItsOwnNATSUser(t *testing.T) {
 	}
 	require.Empty(t, refusedApp)
 	require.NotContains(t, strings.ToLower(log.String()), "permissions violation")
+}
+
+// looksAtTheConsole signs in, which the audit keeps, finds an order's history, and pauses a carrier.
+func looksAtTheConsole(t *testing.T, r *running) {
+	t.Helper()
+	jar, err := cookiejar.New(nil)
+	require.NoError(t, err)
+	people := &http.Client{Jar: jar, Timeout: patience, Transport: &http.Transport{DisableKeepAlives: true}}
+	page := func(method, path, form string) string {
+		req, err := http.NewRequestWithContext(t.Context(), method, "http://"+r.at.Admin+"/console/"+path, strings.NewReader(form))
+		require.NoError(t, err)
+		req.Header.Set("Content-Type", "application/x-www-form-urlencoded")
+		res, err := people.Do(req)
+		require.NoError(t, err)
+		defer func() { _ = res.Body.Close() }()
+		body, err := io.ReadAll(res.Body)
+		require.NoError(t, err)
+		require.Equal(t, http.StatusOK, res.StatusCode, "%s: %s", path, body)
+		return string(body)
+	}
+	page(http.MethodPost, "sign-in", "name=Ana&secret="+token)
+	found := page(http.MethodGet, "order?id=o-1", "")
+	require.Contains(t, found, "event orders.placed came in")
+	require.Contains(t, found, "released: completed")
+	require.NotContains(t, page(http.MethodGet, "", ""), "NATS has not answered")
+	require.Contains(t, page(http.MethodGet, "audit", ""), "sign_in")
+	page(http.MethodGet, "confirm?do=pause_carrier&carrier=sim", "")
+	page(http.MethodGet, "confirm?do=top_up_pool&pool=demo", "")
 }
 
 func TestNATSUsersAreRefusedWhatIsNotTheirs(t *testing.T) {

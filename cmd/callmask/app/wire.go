@@ -10,6 +10,7 @@ import (
 
 	"github.com/callmask/callmask/allocator"
 	"github.com/callmask/callmask/cmd/callmask/settings"
+	"github.com/callmask/callmask/console"
 	"github.com/callmask/callmask/events"
 	"github.com/callmask/callmask/ledger"
 	"github.com/callmask/callmask/replenisher"
@@ -164,20 +165,27 @@ func (a *App) workers(ctx context.Context) error {
 	if a.cfg.Role == settings.Router {
 		return nil
 	}
+	a.explaining()
 	s := a.newStage(ctx, "workers")
+	deps := console.Deps{Store: a.store, Bus: a.bus, Explainer: a.explainer}
 	if a.has(settings.Allocator) {
 		al, err := a.allocator(s)
 		if err != nil {
 			return err
 		}
+		deps.Orders = al
 		// A new Redis is marked ready by the allocator in a moment; the replenisher
 		// would otherwise find it not ready and look again only ten seconds later.
 		a.await(ctx, markReady, al.Check)
 	}
 	if a.has(settings.Replenisher) {
-		return a.replenisher(s)
+		r, err := a.replenisher(s)
+		if err != nil {
+			return err
+		}
+		deps.Keeper = r
 	}
-	return nil
+	return a.serveConsole(s, deps)
 }
 
 // markReady is how long the start waits for the allocator's first look at Redis.
@@ -221,12 +229,12 @@ func (a *App) allocator(s *stage) (*allocator.Allocator, error) {
 	return al, nil
 }
 
-func (a *App) replenisher(s *stage) error {
+func (a *App) replenisher(s *stage) (*replenisher.Replenisher, error) {
 	log := a.log.With().Str("room", "replenisher").Logger()
 	led := ledger.New(a.store, a.bus, log)
 	sellers, err := a.sellers()
 	if err != nil {
-		return err
+		return nil, err
 	}
 	cfg := replenisher.Config{
 		Carriers: sellers,
@@ -241,17 +249,17 @@ func (a *App) replenisher(s *stage) error {
 	}
 	r, err := replenisher.New(cfg, a.store, a.bus, led, a.reg, log)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	reaper, err := replenisher.NewReaper(replenisher.ReaperConfig{}, a.store, led, a.reg, log)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	api := r.API(a.at.APIToken)
 	a.keeperAPI.Store(&api)
 	s.run("replenisher", r.Run)
 	s.run("reaper", reaper.Run)
-	return nil
+	return r, nil
 }
 
 // lookups returns the store that calls are looked up in, over connections of its own.

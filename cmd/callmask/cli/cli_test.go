@@ -131,11 +131,24 @@ func TestCommandsActOnARunningSystem(t *testing.T) {
 	require.Contains(t, e.done(t, put...), o.Parties[0].VN, "the same order, the same numbers")
 	require.Contains(t, e.done(t, "order", "extend", "order-1", "30m"), "active")
 
+	// explain
+	agent := o.Parties[1].VN
+	why := e.done(t, "explain", agent, "+12025550123")
+	require.Regexp(t, `decision +passed +connect to \+12025•••45 and show`, why)
+	require.NotContains(t, why, "2025550123")
+	require.Contains(t, e.done(t, "explain", agent, "(202) 555-0123", "--reveal"), "connect to +12025550145")
+	require.Contains(t, e.run(t, "explain", agent, "anonymous", "-o", "json").out, `"reason": "caller_withheld"`)
+	no := e.run(t, "explain", agent, "+12025550199")
+	require.Equal(t, ExitNo, no.code, "the call would be refused")
+	require.Regexp(t, `binding +refused .*is no party`, no.out)
+
 	for _, c := range []struct {
 		code int
 		want string
 		args []string
 	}{
+		{ExitNo, "called", []string{"explain", "banana", "+12025550199"}},
+		{ExitNo, "carrier", []string{"explain", agent, "+12025550199", "--carrier", "nobody"}},
 		{ExitNo, "order_unknown", []string{"order", "get", "nobody"}},
 		{ExitNo, "order_unknown", []string{"order", "extend", "nobody", "1m"}},
 		{ExitNo, "order_conflict", []string{"order", "put", "order-1", "--pool", "demo", "customer=+12025550123", "agent=+12025550177"}},
@@ -221,6 +234,7 @@ func TestEveryCommandHasHelpWithAnExample(t *testing.T) {
 		{"replenisher"},
 		{"demo"},
 		{"check"},
+		{"explain"},
 		{"config"},
 		{"version"},
 		{"order", "put"},

@@ -23,6 +23,7 @@ type Flags struct {
 	OrdersStream          string `name:"orders-stream" env:"CALLMASK_ORDERS_STREAM" placeholder:"NAME" group:"Settings:" help:"Stream that brings order events; ORDERS by default."`
 	OrdersPrefix          string `name:"orders-prefix" env:"CALLMASK_ORDERS_PREFIX" placeholder:"NAME" group:"Settings:" help:"First part of their subjects; orders by default."`
 	APIToken              string `name:"api-token" env:"CALLMASK_API_TOKEN" placeholder:"TOKEN" group:"Settings:" help:"Bearer token of the private API; 'all' creates one."`
+	ReadToken             string `name:"read-token" env:"CALLMASK_READ_TOKEN" placeholder:"TOKEN" group:"Settings:" help:"Lets people into the console who may look and change nothing; none by default."`
 	Keyset                string `name:"keyset" env:"CALLMASK_KEYSET" placeholder:"FILE" group:"Settings:" help:"Keyset file; 'all' creates one."`
 	LogLevel              string `name:"log-level" env:"CALLMASK_LOG_LEVEL" placeholder:"LEVEL" group:"Settings:" help:"trace, debug, info (default), warn or error."`
 	LogFormat             string `name:"log-format" env:"CALLMASK_LOG_FORMAT" placeholder:"FORMAT" group:"Settings:" help:"json, console or auto (default)."`

@@ -34,6 +34,7 @@ var scalars = []scalar{
 	{key: "orders_stream", def: "ORDERS", set: subject(func(s *Settings) *string { return &s.OrdersStream }, false)},
 	{key: "orders_prefix", def: "orders", set: subject(func(s *Settings) *string { return &s.OrdersPrefix }, true)},
 	{key: "api_token", secret: allSecret, set: apiToken},
+	{key: "read_token", secret: allSecret, set: readToken},
 	{key: "keyset", set: text(func(s *Settings) *string { return &s.Keyset })},
 	{key: "log_level", def: "info", set: logLevel},
 	{key: "log_format", def: "auto", set: logFormat},
@@ -238,6 +239,14 @@ func apiToken(s *Settings, value string) error {
 		return err
 	}
 	s.APIToken = value
+	return nil
+}
+
+func readToken(s *Settings, value string) error {
+	if err := checkSecret(value); value != "" && err != nil {
+		return err
+	}
+	s.ReadToken = value
 	return nil
 }
 

@@ -31,6 +31,7 @@ type Settings struct {
 	OrdersStream string
 	OrdersPrefix string
 	APIToken     string // empty: `all` creates one in the data dir
+	ReadToken    string // of people who may only look; empty: there are none
 	Keyset       string // path; empty: `all` creates one in the data dir
 	LogLevel     zerolog.Level
 	LogFormat    string // json, console or auto (console on a terminal)
@@ -203,6 +204,9 @@ func (s *Settings) cross(v *values) error {
 		if err := checkEmbedded(v, "embedded_nats_addr", s.EmbeddedNATSAddr, "embedded_nats_token", s.EmbeddedNATSToken); err != nil {
 			return err
 		}
+	}
+	if s.ReadToken != "" && s.ReadToken == s.APIToken {
+		return fmt.Errorf("%s: must not be the API token (CALLMASK_API_TOKEN), or everybody who may look may change everything", v.origin("read_token"))
 	}
 	for i := range s.Carriers {
 		for _, t := range s.Carriers[i].Tokens {
