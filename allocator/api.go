@@ -2,10 +2,7 @@ package allocator
 
 import (
 	"context"
-	"crypto/sha256"
-	"crypto/subtle"
 	_ "embed" // openapi.json
-	"encoding/json"
 	"errors"
 	"net/http"
 	"path"
@@ -17,6 +14,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/rs/zerolog"
 
+	"github.com/callmask/callmask/internal/privateapi"
 	"github.com/callmask/callmask/vn"
 )
 
@@ -41,8 +39,7 @@ var anyStatuses = []int{http.StatusUnauthorized, http.StatusMethodNotAllowed, ht
 type api struct {
 	*Allocator
 
-	token [sha256.Size]byte // of the API token, so that comparing takes the same time for every length
-	empty bool
+	token privateapi.Token
 	mux   *http.ServeMux
 	// sampled logs failures a few times a second: with Redis away every request fails.
 	sampled zerolog.Logger
@@ -53,7 +50,7 @@ type api struct {
 // an empty token lets nobody in. Time-outs on reading headers are the server's.
 func (a *Allocator) API(token string) http.Handler {
 	s := &api{
-		Allocator: a, token: sha256.Sum256([]byte(token)), empty: token == "", mux: http.NewServeMux(),
+		Allocator: a, token: privateapi.NewToken(token), mux: http.NewServeMux(),
 		sampled: a.log.Sample(&zerolog.BurstSampler{Burst: 5, Period: time.Second}),
 	}
 	allow := make(map[string][]string)
@@ -85,9 +82,9 @@ func routes(c Config) []route {
 // ServeHTTP authenticates before anything else is looked at.
 func (s *api) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	w.Header().Set("Cache-Control", "no-store")
-	if err := s.authenticate(r); err != nil {
-		w.Header().Set("WWW-Authenticate", `Bearer realm="callmask"`)
-		s.answerError(w, r, err)
+	if !s.token.Accepts(r) {
+		w.Header().Set("WWW-Authenticate", privateapi.Challenge)
+		s.answerError(w, r, privateapi.ErrUnauthorized)
 		s.count("none", http.StatusUnauthorized)
 		return
 	}
@@ -98,26 +95,12 @@ func (s *api) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		s.mux.ServeHTTP(w, r)
 		return
 	}
-	err, status := errNotFound, http.StatusNotFound
+	err, status := privateapi.ErrNotFound, http.StatusNotFound
 	if strings.HasPrefix(escaped, "/v1/orders/") {
 		err, status = &vn.FieldError{Field: "order_id", Problem: "is missing, or is . or .."}, http.StatusBadRequest
 	}
 	s.answerError(w, r, err)
 	s.count("none", status)
-}
-
-func (s *api) authenticate(r *http.Request) error {
-	headers := r.Header.Values("Authorization")
-	if len(headers) != 1 {
-		return errUnauthorized
-	}
-	scheme, token, _ := strings.Cut(headers[0], " ")
-	given := sha256.Sum256([]byte(token))
-	same := subtle.ConstantTimeCompare(given[:], s.token[:]) == 1
-	if !strings.EqualFold(scheme, "Bearer") || !same || s.empty {
-		return errUnauthorized
-	}
-	return nil
 }
 
 // serve runs a route with its deadline. The work goes on when the client goes away:
@@ -153,10 +136,10 @@ func (s *api) serve(rt route) http.Handler {
 // refuse answers a path that exists with the methods it has (405), any other 404.
 func (s *api) refuse(route string, methods []string) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		err, status := errNotFound, http.StatusNotFound
+		err, status := privateapi.ErrNotFound, http.StatusNotFound
 		if methods != nil {
 			w.Header().Set("Allow", strings.Join(methods, ", "))
-			err, status = errMethod, http.StatusMethodNotAllowed
+			err, status = privateapi.ErrMethod, http.StatusMethodNotAllowed
 		}
 		s.answerError(w, r, err)
 		s.count(route, status)
@@ -184,24 +167,3 @@ func (w *statusWriter) WriteHeader(status int) {
 
 // Unwrap lets http.ResponseController reach the server's own writer.
 func (w *statusWriter) Unwrap() http.ResponseWriter { return w.ResponseWriter }
-
-// answer writes v as JSON.
-func (s *api) answer(w http.ResponseWriter, status int, contentType string, v any) {
-	body, err := json.Marshal(v)
-	if err != nil {
-		s.log.Error().Err(err).Msg("cannot encode an answer")
-		w.WriteHeader(http.StatusInternalServerError)
-		return
-	}
-	s.write(w, status, contentType, append(body, '\n'))
-}
-
-func (s *api) write(w http.ResponseWriter, status int, contentType string, body []byte) {
-	w.Header().Set("Content-Type", contentType)
-	w.Header().Set("Content-Length", strconv.Itoa(len(body)))
-	w.Header().Set("X-Content-Type-Options", "nosniff")
-	w.WriteHeader(status)
-	if _, err := w.Write(body); err != nil {
-		s.log.Debug().Err(err).Msg("an answer was not taken")
-	}
-}

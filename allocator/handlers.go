@@ -10,6 +10,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/callmask/callmask/internal/privateapi"
 	"github.com/callmask/callmask/vn"
 )
 
@@ -66,7 +67,7 @@ func (s *api) putOrder(w http.ResponseWriter, r *http.Request) error {
 		status = http.StatusCreated
 		w.Header().Set("Location", "/v1/orders/"+id)
 	}
-	s.answer(w, status, typeJSON, showOrder(assignment))
+	privateapi.Answer(w, &s.log, status, showOrder(assignment))
 	return nil
 }
 
@@ -79,7 +80,7 @@ func (s *api) getOrder(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
-	s.answer(w, http.StatusOK, typeJSON, showOrder(assignment))
+	privateapi.Answer(w, &s.log, http.StatusOK, showOrder(assignment))
 	return nil
 }
 
@@ -110,7 +111,7 @@ func (s *api) patchOrder(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
-	s.answer(w, http.StatusOK, typeJSON, showOrder(assignment))
+	privateapi.Answer(w, &s.log, http.StatusOK, showOrder(assignment))
 	return nil
 }
 
@@ -147,7 +148,7 @@ func (s *api) getPools(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
-	s.answer(w, http.StatusOK, typeJSON, rows)
+	privateapi.Answer(w, &s.log, http.StatusOK, rows)
 	return nil
 }
 
@@ -181,7 +182,7 @@ func (s *api) postNumbers(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
-	s.answer(w, http.StatusOK, typeJSON, done)
+	privateapi.Answer(w, &s.log, http.StatusOK, done)
 	return nil
 }
 
@@ -190,14 +191,14 @@ func (s *api) deleteNumber(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
-	s.answer(w, http.StatusAccepted, typeJSON, struct {
+	privateapi.Answer(w, &s.log, http.StatusAccepted, struct {
 		Left bool `json:"left"`
 	}{left})
 	return nil
 }
 
 func (s *api) getOpenAPI(w http.ResponseWriter, _ *http.Request) error {
-	s.write(w, http.StatusOK, typeJSON, openAPI)
+	privateapi.Write(w, &s.log, http.StatusOK, typeJSON, openAPI)
 	return nil
 }
 

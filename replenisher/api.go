@@ -2,22 +2,19 @@ package replenisher
 
 import (
 	"bytes"
-	"crypto/sha256"
-	"crypto/subtle"
 	"encoding/json"
 	"errors"
 	"io"
 	"net/http"
-	"strings"
 	"sync"
 	"time"
 
+	"github.com/callmask/callmask/internal/privateapi"
 	"github.com/callmask/callmask/numbering"
 	"github.com/callmask/callmask/vn"
 )
 
 const (
-	typeJSON  = "application/json"
 	typeLines = "application/x-ndjson"
 	// maxBody is the longest request body that is read, in bytes.
 	maxBody = 1 << 16
@@ -28,8 +25,7 @@ const (
 type api struct {
 	*Replenisher
 
-	token [sha256.Size]byte // of the API token, so that comparing takes the same time for every length
-	empty bool
+	token privateapi.Token
 	mux   *http.ServeMux
 }
 
@@ -44,38 +40,28 @@ type api struct {
 // token as its bearer token; an empty token lets nobody in. What a client that goes
 // away leaves undone is done by the next comparison.
 func (r *Replenisher) API(token string) http.Handler {
-	s := &api{Replenisher: r, token: sha256.Sum256([]byte(token)), empty: token == "", mux: http.NewServeMux()}
+	s := &api{Replenisher: r, token: privateapi.NewToken(token), mux: http.NewServeMux()}
 	s.mux.HandleFunc("POST /v1/carriers/{name}/reconcile", s.postReconcile)
 	s.mux.HandleFunc("POST /v1/pools/{name}/numbers/{vn}/release", s.postRelease)
 	for _, path := range []string{"/v1/carriers/{name}/reconcile", "/v1/pools/{name}/numbers/{vn}/release"} {
 		s.mux.HandleFunc(path, func(w http.ResponseWriter, _ *http.Request) {
 			w.Header().Set("Allow", http.MethodPost)
-			s.refuse(w, errMethod)
+			s.refuse(w, privateapi.ErrMethod)
 		})
 	}
-	s.mux.HandleFunc("/", func(w http.ResponseWriter, _ *http.Request) { s.refuse(w, errNotFound) })
+	s.mux.HandleFunc("/", func(w http.ResponseWriter, _ *http.Request) { s.refuse(w, privateapi.ErrNotFound) })
 	return s
 }
 
 // ServeHTTP authenticates before anything else is looked at.
 func (s *api) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	w.Header().Set("Cache-Control", "no-store")
-	if !s.authorised(r) {
-		w.Header().Set("WWW-Authenticate", `Bearer realm="callmask"`)
-		s.refuse(w, errUnauthorised)
+	if !s.token.Accepts(r) {
+		w.Header().Set("WWW-Authenticate", privateapi.Challenge)
+		s.refuse(w, privateapi.ErrUnauthorized)
 		return
 	}
 	s.mux.ServeHTTP(w, r)
-}
-
-func (s *api) authorised(r *http.Request) bool {
-	headers := r.Header.Values("Authorization")
-	if len(headers) != 1 {
-		return false
-	}
-	scheme, token, _ := strings.Cut(headers[0], " ")
-	given := sha256.Sum256([]byte(token))
-	return subtle.ConstantTimeCompare(given[:], s.token[:]) == 1 && strings.EqualFold(scheme, "Bearer") && !s.empty
 }
 
 func (s *api) postReconcile(w http.ResponseWriter, r *http.Request) {
@@ -97,7 +83,7 @@ func (s *api) postReconcile(w http.ResponseWriter, r *http.Request) {
 			s.refuse(w, err)
 			return
 		}
-		s.answer(w, http.StatusOK, typeJSON, diff)
+		privateapi.Answer(w, &s.log, http.StatusOK, diff)
 		return
 	}
 	w.Header().Set("Content-Type", typeLines)
@@ -166,7 +152,7 @@ func (s *api) postRelease(w http.ResponseWriter, r *http.Request) {
 		s.refuse(w, err)
 		return
 	}
-	s.answer(w, http.StatusAccepted, typeJSON, map[string]Giving{"state": how})
+	privateapi.Answer(w, &s.log, http.StatusAccepted, map[string]Giving{"state": how})
 }
 
 // allow lets a request take longer than the server otherwise permits.
@@ -199,17 +185,4 @@ func readBody(w http.ResponseWriter, r *http.Request, into any) error {
 		return &vn.FieldError{Field: "body", Problem: "goes on after its JSON object"}
 	}
 	return nil
-}
-
-func (s *api) answer(w http.ResponseWriter, status int, contentType string, v any) {
-	body, err := json.Marshal(v)
-	if err != nil {
-		s.log.Error().Err(err).Msg("cannot encode an answer")
-		w.WriteHeader(http.StatusInternalServerError)
-		return
-	}
-	w.Header().Set("Content-Type", contentType)
-	w.Header().Set("X-Content-Type-Options", "nosniff")
-	w.WriteHeader(status)
-	_, _ = w.Write(append(body, '\n')) // a reader that has gone needs no answer
 }

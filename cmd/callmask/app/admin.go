@@ -2,8 +2,6 @@ package app
 
 import (
 	"context"
-	"crypto/sha256"
-	"crypto/subtle"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -17,6 +15,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 
 	"github.com/callmask/callmask/cmd/callmask/settings"
+	"github.com/callmask/callmask/internal/privateapi"
 )
 
 // listen opens both listeners, so that a port that is taken stops the start before
@@ -114,12 +113,12 @@ func (a *App) api(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	a.guarded(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		p := privateapi.NewProblem(http.StatusServiceUnavailable, "unavailable", "still starting")
+		p.Retry = 1
 		if !a.has(role) {
-			problem(w, http.StatusNotFound, "not_found", "this process does not run the "+string(role)+", which serves this path")
-			return
+			p = privateapi.NewProblem(http.StatusNotFound, "not_found", "this process does not run the "+string(role)+", which serves this path")
 		}
-		w.Header().Set("Retry-After", "1")
-		problem(w, http.StatusServiceUnavailable, "unavailable", "still starting")
+		privateapi.Refuse(w, &a.log, &p)
 	})).ServeHTTP(w, r)
 }
 
@@ -131,25 +130,15 @@ func keeping(path string) bool {
 
 // guarded lets only who bears the API token through.
 func (a *App) guarded(h http.Handler) http.Handler {
-	want := sha256.Sum256([]byte(a.at.APIToken))
+	token := privateapi.NewToken(a.at.APIToken)
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		scheme, token, _ := strings.Cut(r.Header.Get("Authorization"), " ")
-		got := sha256.Sum256([]byte(token))
-		if !strings.EqualFold(scheme, "Bearer") || a.at.APIToken == "" || subtle.ConstantTimeCompare(got[:], want[:]) != 1 {
-			w.Header().Set("WWW-Authenticate", `Bearer realm="callmask"`)
-			problem(w, http.StatusUnauthorized, "unauthorized", "the API token is missing or wrong")
+		if !token.Accepts(r) {
+			w.Header().Set("WWW-Authenticate", privateapi.Challenge)
+			p := privateapi.Common.Problem(privateapi.ErrUnauthorized)
+			privateapi.Refuse(w, &a.log, &p)
 			return
 		}
 		h.ServeHTTP(w, r)
-	})
-}
-
-// problem answers with an RFC 9457 document.
-func problem(w http.ResponseWriter, status int, code, detail string) {
-	w.Header().Set("Content-Type", "application/problem+json")
-	w.WriteHeader(status)
-	_ = json.NewEncoder(w).Encode(map[string]any{ // a reader that has gone needs no answer
-		"type": "about:blank", "title": http.StatusText(status), "status": status, "code": code, "detail": detail,
 	})
 }
 
