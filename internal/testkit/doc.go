@@ -6,5 +6,7 @@
 //	RedisCluster(t) three masters that share the slots
 //	NATS(t)         JetStream inside the test process
 //
+// Operations and Codes read an OpenAPI document, for tests that hold a service against it.
+//
 // A missing redis-server fails the test; nothing is ever skipped.
 package testkit
