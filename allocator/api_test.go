@@ -17,6 +17,7 @@ import (
 	"github.com/callmask/callmask/events"
 	"github.com/callmask/callmask/internal/privateapi"
 	"github.com/callmask/callmask/internal/testkit"
+	"github.com/callmask/callmask/internal/testkit/contract"
 	"github.com/callmask/callmask/vn"
 )
 
@@ -33,6 +34,7 @@ type client struct {
 	t       *testing.T
 	handler http.Handler
 	seen    *statuses
+	api     *contract.API
 }
 
 type statuses struct {
@@ -51,8 +53,12 @@ func (s *statuses) note(route string, status int) {
 
 func newClient(t *testing.T, numbers int, pools ...Pool) *client {
 	t.Helper()
-	w := newWorld(t, numbers, pools...)
-	return &client{world: w, t: t, handler: w.API(token), seen: &statuses{seen: map[string]map[int]bool{}}}
+	return clientOf(t, newWorld(t, numbers, pools...))
+}
+
+func clientOf(t *testing.T, w *world) *client {
+	t.Helper()
+	return &client{world: w, t: t, handler: w.API(token), seen: &statuses{seen: map[string]map[int]bool{}}, api: contract.OpenAPI(t)}
 }
 
 type answer struct {
@@ -82,6 +88,7 @@ func (c *client) send(method, path, body string, header ...string) answer {
 	noNumber(c.t, w.Body.String())
 	noNumber(c.t, c.logs.String())
 	require.Equal(c.t, "no-store", w.Header().Get("Cache-Control"))
+	c.api.Check(c.t, r, body, w.Result(), w.Body.Bytes())
 	return answer{w, c.t}
 }
 
@@ -246,7 +253,7 @@ func TestOnlyTheTokenOpensTheAPI(t *testing.T) {
 	require.Equal(t, before, c.snapshot(t))
 	require.Empty(t, c.trace.take())
 	require.Equal(t, 200, c.send("GET", "/v1/pools", "", "Authorization", "bearer "+token).Code)
-	open := &client{world: c.world, t: t, handler: c.API(""), seen: c.seen}
+	open := &client{world: c.world, t: t, handler: c.API(""), seen: c.seen, api: c.api}
 	open.send("GET", "/v1/pools", "", "Authorization", "Bearer ").refuses(401, "unauthorized", "")
 	twice := httptest.NewRequestWithContext(t.Context(), http.MethodGet, "/v1/pools", nil)
 	twice.Header["Authorization"] = []string{"Bearer x", "Bearer " + token}
