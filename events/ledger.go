@@ -9,6 +9,7 @@ import (
 	"strconv"
 	"time"
 
+	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 
 	"github.com/callmask/callmask/vn"
@@ -44,7 +45,9 @@ func (b *Bus) Record(ctx context.Context, recs ...Record) (seqs []uint64, err er
 	acks := make([]jetstream.PubAckFuture, len(recs))
 	var errs []error
 	for i := range recs {
-		acks[i], err = b.js.PublishAsync(subjectLedgerVN+recs[i].VN, payloads[i], jetstream.WithMsgID(recs[i].messageID()))
+		acks[i], err = b.js.PublishMsgAsync(&nats.Msg{
+			Subject: subjectLedgerVN + recs[i].VN, Data: payloads[i], Header: headers(subjectLedgerVN+recs[i].VN, recs[i].messageID(), time.Now()),
+		})
 		if err != nil {
 			errs = append(errs, failed("writing to the ledger", err))
 			break // the connection is gone or stalled; do not store what follows out of order

@@ -7,6 +7,7 @@ import (
 	"strconv"
 	"time"
 
+	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 
 	"github.com/callmask/callmask/vn"
@@ -76,7 +77,7 @@ func (b *Bus) store(ctx context.Context, subject, id string, payload any, opts .
 	}
 	ctx, cancel := b.deadline(ctx)
 	defer cancel()
-	ack, err := b.js.Publish(ctx, subject, data, append(opts, jetstream.WithMsgID(id))...)
+	ack, err := b.js.PublishMsg(ctx, &nats.Msg{Subject: subject, Header: headers(subject, id, time.Now()), Data: data}, opts...)
 	if err != nil {
 		return 0, failed("publishing", err)
 	}

@@ -1,6 +1,7 @@
 package app_test
 
 import (
+	"encoding/json"
 	"io"
 	"net/http"
 	"regexp"
@@ -9,6 +10,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
 	"github.com/rs/zerolog"
 	"github.com/stretchr/testify/require"
 
@@ -25,7 +28,7 @@ import (
 func TestARunningSystemAnswersAsTheOpenAPIDocumentSays(t *testing.T) {
 	redisServer := testkit.Redis(t)
 	flags := external(t)
-	flags["redis-url"], flags["resolve-timeout"] = redisServer.URL(), "40ms"
+	flags["redis-url"], flags["resolve-timeout"] = redisServer.URL(), "1s"
 	r := start(t, app.Config{Settings: load(t, flags), Role: settings.All, Logger: zerolog.Nop()})
 	require.Eventually(t, func() bool { status, _ := ready(t, r); return status == http.StatusOK }, patience, tick)
 	api := contract.OpenAPI(t)
@@ -81,6 +84,70 @@ func TestARunningSystemAnswersAsTheOpenAPIDocumentSays(t *testing.T) {
 		for route, statuses := range testkit.Operations(t, privateapi.OpenAPI, tag) {
 			require.Equal(t, statuses, seen[route], route)
 		}
+	}
+	require.NoError(t, r.stop())
+}
+
+// The examples of incoming messages do what the document says, and everything that the
+// system published meanwhile is as described.
+func TestARunningSystemSpeaksAsTheAsyncAPIDocumentSays(t *testing.T) {
+	flags := external(t)
+	r := start(t, app.Config{Settings: load(t, flags), Role: settings.All, Logger: zerolog.Nop()})
+	require.Eventually(t, func() bool { status, _ := ready(t, r); return status == http.StatusOK }, patience, tick)
+	nc, err := nats.Connect(flags["nats-url"])
+	require.NoError(t, err)
+	t.Cleanup(nc.Close)
+	js, err := jetstream.New(nc)
+	require.NoError(t, err)
+	last := func(subject string) string {
+		s, err := js.Stream(t.Context(), "VN")
+		require.NoError(t, err)
+		msg, err := s.GetLastMsgForSubject(t.Context(), subject)
+		if err != nil {
+			return ""
+		}
+		return string(msg.Data)
+	}
+	document := contract.AsyncAPI(t)
+	examples := map[string][]json.RawMessage{}
+	for _, c := range document.Channels() {
+		examples[c.Address] = c.Examples
+	}
+	for _, step := range []struct{ subject, answer string }{
+		{"orders.placed", ""},
+		{"orders.assigned", "vn.assigned"},
+		{"orders.completed", "vn.released"},
+		{"orders.cancelled", ""}, // of an order that nobody knows: remembered, not announced
+	} {
+		require.NotEmpty(t, examples[step.subject])
+		for _, example := range examples[step.subject] {
+			_, err := js.Publish(t.Context(), step.subject, example)
+			require.NoError(t, err)
+			if step.answer != "" {
+				require.Eventually(t, func() bool { return strings.Contains(last(step.answer), `"order-1"`) }, patience, tick, step.subject)
+			}
+		}
+	}
+	_, err = js.Publish(t.Context(), "orders.assigned", []byte(`{"order_id":"order-3","pool":"demo","parties":[]}`))
+	require.NoError(t, err)
+	require.Eventually(t, func() bool { return strings.Contains(last("vn.failed"), `"invalid"`) }, patience, tick)
+	seen := map[string]bool{}
+	for _, stream := range []string{"VN", "POOLS", "LEDGER"} {
+		s, err := js.Stream(t.Context(), stream)
+		require.NoError(t, err)
+		for seq := uint64(1); seq <= s.CachedInfo().State.LastSeq; seq++ {
+			msg, err := s.GetMsg(t.Context(), seq)
+			if err != nil {
+				require.ErrorIs(t, err, jetstream.ErrMsgNotFound)
+				continue
+			}
+			document.Check(t, msg.Subject, msg.Data)
+			document.CheckHeaders(t, msg.Subject, msg.Header)
+			seen[document.On(t, msg.Subject).Address] = true
+		}
+	}
+	for _, subject := range []string{"vn.assigned", "vn.released", "vn.failed", "pools.bought", "ledger.vn.{vn}", "ledger.intent.{pool}.{vn}"} {
+		require.True(t, seen[subject], subject)
 	}
 	require.NoError(t, r.stop())
 }
