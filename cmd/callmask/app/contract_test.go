@@ -65,6 +65,10 @@ func TestARunningSystemAnswersAsTheOpenAPIDocumentSays(t *testing.T) {
 	send("GET", public, resolve, nobody, "wrong", "")
 	send("GET", public, resolve, "?called=%2B12025550101", token, "")
 	send("POST", public, resolve, nobody, token, "")
+	require.Eventually(t, func() bool {
+		_, pools := get(t, "http://"+private+"/v1/pools", token)
+		return strings.Contains(pools, `"free":20`)
+	}, patience, tick, "the pool is being filled")
 	placed := send("PUT", private, "/v1/orders/o-1", "", token,
 		`{"pool":"demo","parties":[{"role":"customer","number":"+12025550123"},{"role":"agent","number":"+12025550145"}]}`)
 	agent := regexp.MustCompile(`"agent","vn":"\+(\d+)"`).FindStringSubmatch(placed)
