@@ -104,9 +104,9 @@ deps: ## install redis-server if it is missing
 	@.ci/install redis-server
 
 .PHONY: deps-test
-deps-test: ## install what the tests and linters need: redis-server, luacheck, gcc
+deps-test: ## install what the tests and linters need: redis-server, compilers, and the programs that our files are for
 	@command -v go >/dev/null || { echo "callmask needs Go: https://go.dev/dl" >&2; exit 1; }
-	@.ci/install redis-server luacheck gcc
+	@.ci/install redis-server luacheck gcc promtool systemd-analyze node npm python3 kamailio
 
 .PHONY: tools
 tools: ## build the pinned linter, once
