@@ -28,7 +28,7 @@ demo: deps build ## play the whole story of a masked call in the terminal
 	@exec bin/callmask demo $(ARGS)
 
 .PHONY: test
-test: deps-test warm build vet lint verify alloc race ## everything: build, vet, lint, generated files, all tests; installs what it needs
+test: deps-test warm build vet lint verify rules alloc race ## everything: build, vet, lint, generated files, all tests; installs what it needs
 	@echo "test: everything passed"
 
 .PHONY: race
@@ -69,6 +69,12 @@ fmt: ## format the Go files as the linter wants them
 generate: ## write all generated files anew, golden files of the scripts included
 	go generate ./...
 	CALLMASK_GENERATE=1 go test -count=1 ./scripts
+	CALLMASK_GENERATE=1 go test -count=1 -run ARunningSystemSpeaks ./cmd/callmask/app
+
+.PHONY: rules
+rules: deps-test ## the alert rules against their own tests
+	promtool check rules deploy/prometheus/callmask.rules.yml
+	cd deploy/prometheus && promtool test rules callmask.rules_test.yml
 
 .PHONY: verify
 verify: ## generated files, go.mod and go.sum are up to date

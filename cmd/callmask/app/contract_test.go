@@ -95,10 +95,9 @@ func TestARunningSystemAnswersAsTheOpenAPIDocumentSays(t *testing.T) {
 // The examples of incoming messages do what the document says, and everything that the
 // system published meanwhile is as described.
 func TestARunningSystemSpeaksAsTheAsyncAPIDocumentSays(t *testing.T) {
-	flags := external(t)
-	r := start(t, app.Config{Settings: load(t, flags), Role: settings.All, Logger: zerolog.Nop()})
+	r := start(t, app.Config{Settings: load(t, nil), Role: settings.All, Logger: zerolog.Nop()})
 	require.Eventually(t, func() bool { status, _ := ready(t, r); return status == http.StatusOK }, patience, tick)
-	nc, err := nats.Connect(flags["nats-url"])
+	nc, err := nats.Connect(r.at.NATSURL)
 	require.NoError(t, err)
 	t.Cleanup(nc.Close)
 	js, err := jetstream.New(nc)
@@ -153,5 +152,7 @@ func TestARunningSystemSpeaksAsTheAsyncAPIDocumentSays(t *testing.T) {
 	for _, subject := range []string{"vn.assigned", "vn.released", "vn.failed", "pools.bought", "ledger.vn.{vn}", "ledger.intent.{pool}.{vn}"} {
 		require.True(t, seen[subject], subject)
 	}
+	requireMetricsPage(t, r.Registry())
+	requireFewSeries(t, r.Registry())
 	require.NoError(t, r.stop())
 }
