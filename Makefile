@@ -5,6 +5,7 @@ SHELL := /bin/bash
 MAKEFLAGS += --no-builtin-rules
 
 GOLANGCI_LINT_VERSION := v2.15.0
+HELM_VERSION := v3.22.0
 DATA ?= data
 ARGS ?=
 PACKAGES ?= ./...
@@ -47,10 +48,10 @@ fuzz: ## fuzz every fuzz target for FUZZTIME=10s each (the tests only run their 
 	@git grep -n '^func Fuzz' -- '*_test.go' | sed -E 's|^(.*)/[^/]*:[0-9]+:func (Fuzz[A-Za-z0-9_]*).*|\1 \2|' | \
 	while read -r dir name; do go test -run '^$$' -fuzz "^$$name\$$" -fuzztime $(FUZZTIME) ./$$dir; done
 
-# The two long builds at once: neither keeps two cores busy by itself.
+# The long builds at once: none keeps two cores busy by itself.
 .PHONY: warm
 warm: deps-test
-	@.ci/tools $(GOLANGCI_LINT_VERSION) >/dev/null & tools=$$!; go build -race ./...; wait $$tools
+	@{ .ci/tools $(GOLANGCI_LINT_VERSION) && .ci/tools helm $(HELM_VERSION); } >/dev/null & tools=$$!; go build -race ./...; wait $$tools
 
 .PHONY: vet
 vet:
@@ -104,6 +105,10 @@ ci: ## what CI runs
 build: ## build bin/callmask
 	go build -o bin/callmask ./cmd/callmask
 
+.PHONY: release
+release: ## static binaries for linux and darwin with what is in them and checksums, in dist/ (PLATFORMS="linux/amd64 …", OUT=dist)
+	.ci/release
+
 .PHONY: deps
 deps: ## install redis-server if it is missing
 	@command -v go >/dev/null || { echo "callmask needs Go: https://go.dev/dl" >&2; exit 1; }
@@ -115,5 +120,6 @@ deps-test: ## install what the tests and linters need: redis-server, compilers, 
 	@.ci/install redis-server luacheck gcc promtool systemd-analyze node npm python3 kamailio
 
 .PHONY: tools
-tools: ## build the pinned linter, once
+tools: ## build the pinned linter and helm, once
 	@.ci/tools $(GOLANGCI_LINT_VERSION)
+	@.ci/tools helm $(HELM_VERSION)
