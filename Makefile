@@ -6,6 +6,7 @@ MAKEFLAGS += --no-builtin-rules
 
 GOLANGCI_LINT_VERSION := v2.15.0
 HELM_VERSION := v3.22.0
+NATSCLI_VERSION := v0.5.0
 DATA ?= data
 ARGS ?=
 PACKAGES ?= ./...
@@ -51,7 +52,7 @@ fuzz: ## fuzz every fuzz target for FUZZTIME=10s each (the tests only run their 
 # The long builds at once: none keeps two cores busy by itself.
 .PHONY: warm
 warm: deps-test
-	@{ .ci/tools $(GOLANGCI_LINT_VERSION) && .ci/tools helm $(HELM_VERSION); } >/dev/null & tools=$$!; go build -race ./...; wait $$tools
+	@{ .ci/tools $(GOLANGCI_LINT_VERSION) && .ci/tools helm $(HELM_VERSION) && .ci/tools nats $(NATSCLI_VERSION); } >/dev/null & tools=$$!; go build -race ./...; wait $$tools
 
 .PHONY: vet
 vet:
@@ -120,6 +121,7 @@ deps-test: ## install what the tests and linters need: redis-server, compilers, 
 	@.ci/install redis-server luacheck gcc promtool systemd-analyze node npm python3 kamailio
 
 .PHONY: tools
-tools: ## build the pinned linter and helm, once
+tools: ## build the pinned linter, helm and nats, once
 	@.ci/tools $(GOLANGCI_LINT_VERSION)
 	@.ci/tools helm $(HELM_VERSION)
+	@.ci/tools nats $(NATSCLI_VERSION)
