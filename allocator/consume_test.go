@@ -202,7 +202,7 @@ func TestAnOrderWaitsForAFreeNumberUntilAssignWait(t *testing.T) {
 		r := w.onAssigned(t.Context(), m)
 		require.Equal(t, "wait", r.String())
 		require.Empty(t, w.bus.failed)
-		require.InDelta(t, again, waitWithin(m, w.pools["jakarta"].AssignWait), float64(50*time.Millisecond))
+		require.InDelta(t, again, waitWithin(m, w.pools["jakarta"].AssignWait), float64(250*time.Millisecond))
 	}
 	f(0, waitLeast)
 	f(time.Second, 500*time.Millisecond)

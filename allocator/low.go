@@ -22,25 +22,17 @@ func (l *limiter) pass() bool {
 	return (last == nil || now.Sub(*last) >= lowEvery) && l.last.CompareAndSwap(last, &now)
 }
 
-// low tells the replenisher that a pool is short of free VNs. It is a hint: the
-// order in hand has what it needs, and the replenisher sweeps on a timer as well,
-// so a failure is logged and counted only.
-func (a *Allocator) low(ctx context.Context, p *pool, free int) {
-	if p.low.pass() {
-		a.publishLow(ctx, p, free)
-	}
-}
-
-// exhausted is low for a pool that could not serve an order: its free VNs have to
-// be counted first.
-func (a *Allocator) exhausted(ctx context.Context, p *pool) {
+// low tells the replenisher that a pool is short of free VNs, if a count shows that it
+// has fewer than enough: an order knows only what is left in its own partition. It is a
+// hint: the replenisher sweeps on a timer as well, so a failure is logged and counted only.
+func (a *Allocator) low(ctx context.Context, p *pool, enough int) {
 	if !p.low.pass() {
 		return
 	}
 	stock, err := a.store.Stock(ctx)
 	if err != nil {
 		a.metrics.lowFailed.Inc()
-		a.log.Warn().Err(err).Str("pool", p.Name).Msg("cannot count the free numbers of an exhausted pool")
+		a.log.Warn().Err(err).Str("pool", p.Name).Msg("cannot count the free numbers of a pool that may be low")
 		return
 	}
 	free := 0
@@ -49,11 +41,10 @@ func (a *Allocator) exhausted(ctx context.Context, p *pool) {
 			free += s.Free
 		}
 	}
-	a.publishLow(ctx, p, free)
-}
-
-func (a *Allocator) publishLow(ctx context.Context, p *pool, free int) {
-	err := a.bus.PoolLow(ctx, events.PoolLow{Pool: p.Name, Free: free, Target: p.Target})
+	if free >= enough {
+		return
+	}
+	err = a.bus.PoolLow(ctx, events.PoolLow{Pool: p.Name, Free: free, Target: p.Target})
 	if err != nil {
 		a.metrics.lowFailed.Inc()
 		a.log.Warn().Err(err).Str("pool", p.Name).Msg("cannot announce that a pool is low")

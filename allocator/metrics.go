@@ -20,6 +20,7 @@ type metrics struct {
 	imports            verb
 	remove             verb
 	lowSent, lowFailed prometheus.Counter
+	lostRaces          prometheus.Counter
 	messages           *prometheus.CounterVec
 	requests           *prometheus.CounterVec
 }
@@ -83,6 +84,10 @@ func newMetrics(reg prometheus.Registerer) (*metrics, error) {
 		ready: prometheus.NewGauge(prometheus.GaugeOpts{
 			Name: "callmask_allocator_ready", Help: "1 while Redis answers and is marked ready.",
 		}),
+		lostRaces: prometheus.NewCounter(prometheus.CounterOpts{
+			Name: "callmask_allocator_lost_races_total",
+			Help: "Assignments given up because another order had one of their numbers in the ledger: Redis had lost data.",
+		}),
 		messages: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "callmask_allocator_messages_total", Help: "Order events handled, by event and result.",
 		}, []string{"event", "result"}),
@@ -90,7 +95,7 @@ func newMetrics(reg prometheus.Registerer) (*metrics, error) {
 			Name: "callmask_allocator_requests_total", Help: "Requests to the private API, by route and status.",
 		}, []string{"route", "status"}),
 	}
-	for _, c := range []prometheus.Collector{operations, seconds, low, m.ready, m.messages, m.requests} {
+	for _, c := range []prometheus.Collector{operations, seconds, low, m.ready, m.lostRaces, m.messages, m.requests} {
 		if err := reg.Register(c); err != nil {
 			return nil, fmt.Errorf("metrics: %w", err)
 		}

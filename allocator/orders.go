@@ -3,10 +3,12 @@ package allocator
 import (
 	"context"
 	"errors"
+	"math"
 	"slices"
 	"strconv"
 	"time"
 
+	"github.com/callmask/callmask/ledger"
 	"github.com/callmask/callmask/numbering"
 	"github.com/callmask/callmask/scripts"
 	"github.com/callmask/callmask/vn"
@@ -33,20 +35,41 @@ func (a *Allocator) Assign(ctx context.Context, o vn.Order) (assignment vn.Assig
 		return vn.Assignment{}, false, err
 	}
 	defer done()
-	al, err := a.store.Allocate(ctx, scripts.AllocateRequest{Order: o, Cooldown: p.Cooldown, Carriers: p.carriers})
+	al, err := a.assign(ctx, scripts.AllocateRequest{Order: o, Cooldown: p.Cooldown, Carriers: p.carriers})
 	if err != nil {
 		if errors.Is(err, vn.ErrPoolExhausted) {
-			a.exhausted(ctx, p)
+			a.low(ctx, p, math.MaxInt) // the order needs more, however many there are
 		}
 		return vn.Assignment{}, false, err
 	}
-	if err := a.ledger.Assign(ctx, &al); err != nil {
-		return vn.Assignment{}, false, err
-	}
 	if !al.Replayed && al.Free < p.LowWater {
-		a.low(ctx, p, al.Free)
+		a.low(ctx, p, p.LowWater)
 	}
 	return al.Assignment, !al.Replayed, nil
+}
+
+// lostRaces is how often an order that loses VNs to others in the ledger may take new ones
+// at once. Redis has lost much then, and time is better spent on its repair.
+const lostRaces = 3
+
+// assign allocates and makes the assignment known; VNs that another order has in the ledger
+// are replaced by others.
+func (a *Allocator) assign(ctx context.Context, r scripts.AllocateRequest) (scripts.Allocation, error) {
+	for tries := 1; ; tries++ {
+		al, err := a.store.Allocate(ctx, r)
+		if err != nil {
+			return scripts.Allocation{}, err
+		}
+		err = a.ledger.Assign(ctx, &al)
+		var race *ledger.LostError
+		if !errors.As(err, &race) {
+			return al, err
+		}
+		a.metrics.lostRaces.Inc()
+		if r.Lost, r.Won = race.Lost, race.Won; tries == lostRaces {
+			return scripts.Allocation{}, err
+		}
+	}
 }
 
 // check holds an order against the rules of its pool and fills in the default TTL.

@@ -106,7 +106,7 @@ func TestALeasedNumberLeavesWhenItsOrderEnds(t *testing.T) {
 	c.send("DELETE", numbersPath+"/"+firstVN.E164(), "").is(202, `{"left":false}`)
 	c.trace.take()
 	c.send("DELETE", "/v1/orders/o-1", "").is(204, "")
-	require.Equal(t, []string{"release", "record released", "record retired", "vn.released", "settle released"}, c.trace.take())
+	require.Equal(t, []string{"release", "record retired", "vn.released", "settle released"}, c.trace.take())
 	require.Equal(t, PoolStock{Name: "jakarta", Cooling: 1, Total: 1}, c.stock(t))
 	require.Equal(t, events.KindRetired, c.bus.last[firstVN.Digits()].Kind)
 	require.Equal(t, events.KindReleased, c.bus.last[(firstVN+1).Digits()].Kind)

@@ -158,17 +158,23 @@ func newBus(tr *trace) *bus {
 	return &bus{trace: tr, last: map[string]events.Record{}, seqs: map[string]uint64{}, seen: map[string]bool{}}
 }
 
-func (b *bus) Record(_ context.Context, recs ...events.Record) (seqs []uint64, err error) {
-	return traced(b.trace, "record "+recs[0].Kind, func() ([]uint64, error) {
+func (b *bus) Record(_ context.Context, recs ...events.Record) (seqs []uint64, refused []int, err error) {
+	seqs, err = traced(b.trace, "record "+recs[0].Kind, func() ([]uint64, error) {
 		b.mu.Lock()
 		defer b.mu.Unlock()
-		for _, r := range recs {
+		seqs := make([]uint64, len(recs))
+		for i, r := range recs {
+			if b.seqs[r.VN] != r.After {
+				refused = append(refused, i)
+				continue
+			}
 			b.seq++
-			b.last[r.VN], b.seqs[r.VN] = r, b.seq
-			seqs = append(seqs, b.seq)
+			r.After = 0
+			b.last[r.VN], b.seqs[r.VN], seqs[i] = r, b.seq, b.seq
 		}
 		return seqs, nil
 	})
+	return seqs, refused, err
 }
 
 func (b *bus) LastRecord(_ context.Context, n vn.Number) (events.Record, uint64, error) {

@@ -79,9 +79,13 @@ const (
 
 // fenced marks with ErrFenced the refusals of a write that expected a sequence.
 func fenced(err error) error {
-	api := (*jetstream.APIError)(nil)
-	if errors.As(err, &api) && (api.ErrorCode == codeWrongLastSequence || api.ErrorCode == codeWrongLastSequenceUnknown) {
+	if wrongSequence(err) {
 		return fmt.Errorf("%w: %w", ErrFenced, err)
 	}
 	return err
+}
+
+func wrongSequence(err error) bool {
+	var api *jetstream.APIError
+	return errors.As(err, &api) && (api.ErrorCode == codeWrongLastSequence || api.ErrorCode == codeWrongLastSequenceUnknown)
 }

@@ -15,29 +15,31 @@ import (
 	"github.com/callmask/callmask/vn"
 )
 
-// Record writes ledger records concurrently and waits until the stream has stored
-// all of them. seqs holds the sequence of each, 0 for those that failed. Records of
-// one VN in the same call are stored in their order.
+// Record writes ledger records concurrently, each only if the VN's last record is still
+// the one that it follows (Record.After): the fence. It waits until the stream has
+// answered for all of them. seqs holds the sequence of each that was stored, 0 for the
+// others. refused lists, ascending, those that the stream did not store because the VN's
+// last record is another one, or because it had stored them before: what stands there
+// then, LastRecord tells. A call must not hold two records of one VN.
 //
 // The message id of an assigned, released or order-ended retired record is
-// kind:order:vn:lease end (or end) in ms, so that a late repeat does not overwrite
-// what came after it; its sequence is then that of the first one. An owned record,
-// and a retired one without order, may rightly come again and has an id of its own.
-func (b *Bus) Record(ctx context.Context, recs ...Record) (seqs []uint64, err error) {
+// kind:order:vn:lease end (or end) in ms. An owned record, and a retired one without
+// order, may rightly come again and has an id of its own.
+func (b *Bus) Record(ctx context.Context, recs ...Record) (seqs []uint64, refused []int, err error) {
 	seqs = make([]uint64, len(recs))
 	if len(recs) == 0 {
-		return seqs, nil
+		return seqs, nil, nil
 	}
 	if !b.nc.IsConnected() {
-		return seqs, fmt.Errorf("writing to the ledger: %w: not connected to nats", vn.ErrUnavailable)
+		return seqs, nil, fmt.Errorf("writing to the ledger: %w: not connected to nats", vn.ErrUnavailable)
 	}
 	payloads := make([][]byte, len(recs))
 	for i := range recs {
 		if _, ok := vn.ParseDigits(recs[i].VN); !ok {
-			return seqs, &vn.FieldError{Field: "records[" + strconv.Itoa(i) + "].vn", Problem: "is not a number in digits"}
+			return seqs, nil, &vn.FieldError{Field: "records[" + strconv.Itoa(i) + "].vn", Problem: "is not a number in digits"}
 		}
 		if payloads[i], err = json.Marshal(recs[i]); err != nil {
-			return seqs, fmt.Errorf("encoding a ledger record: %w", err)
+			return seqs, nil, fmt.Errorf("encoding a ledger record: %w", err)
 		}
 	}
 	ctx, cancel := b.deadline(ctx)
@@ -45,12 +47,12 @@ func (b *Bus) Record(ctx context.Context, recs ...Record) (seqs []uint64, err er
 	acks := make([]jetstream.PubAckFuture, len(recs))
 	var errs []error
 	for i := range recs {
-		acks[i], err = b.js.PublishMsgAsync(&nats.Msg{
-			Subject: subjectLedgerVN + recs[i].VN, Data: payloads[i], Header: headers(subjectLedgerVN+recs[i].VN, recs[i].messageID(), time.Now()),
-		})
+		subject, id := subjectLedgerVN+recs[i].VN, recs[i].messageID()
+		acks[i], err = b.js.PublishMsgAsync(&nats.Msg{Subject: subject, Data: payloads[i], Header: headers(subject, id, time.Now())},
+			jetstream.WithExpectLastSequencePerSubject(recs[i].After))
 		if err != nil {
 			errs = append(errs, failed("writing to the ledger", err))
-			break // the connection is gone or stalled; do not store what follows out of order
+			break // the connection is gone or stalled
 		}
 	}
 	for i, ack := range acks {
@@ -59,14 +61,22 @@ func (b *Bus) Record(ctx context.Context, recs ...Record) (seqs []uint64, err er
 		}
 		select {
 		case ok := <-ack.Ok():
-			seqs[i] = ok.Sequence
+			if ok.Duplicate {
+				refused = append(refused, i)
+			} else {
+				seqs[i] = ok.Sequence
+			}
 		case err := <-ack.Err():
-			errs = append(errs, failed("writing to the ledger", err))
+			if wrongSequence(err) {
+				refused = append(refused, i)
+			} else {
+				errs = append(errs, failed("writing to the ledger", err))
+			}
 		case <-ctx.Done():
 			errs = append(errs, failed("writing to the ledger", ctx.Err()))
 		}
 	}
-	return seqs, errors.Join(errs...)
+	return seqs, refused, errors.Join(errs...)
 }
 
 func (r *Record) messageID() string {

@@ -38,9 +38,10 @@ func TestLastRecordReturnsWhatWasRecordedLast(t *testing.T) {
 	b, srv := newBus(t)
 	end := time.Now().Add(time.Hour).UTC().Truncate(time.Millisecond)
 	want := assignedRecord("o-1", vn1, end)
-	seqs, err := b.Record(t.Context(), events.Record{Kind: events.KindOwned, VN: vn1, Pool: "jakarta", Carrier: "sim"}, want)
-	require.NoError(t, err)
-	require.Equal(t, []uint64{1, 2}, seqs, "records of one number are stored in their order")
+	require.EqualValues(t, 1, record(t, b, events.Record{Kind: events.KindOwned, VN: vn1, Pool: "jakarta", Carrier: "sim"}))
+	want.After = 1
+	require.EqualValues(t, 2, record(t, b, want))
+	want.After = 0 // it is not kept
 
 	got, seq, err := b.LastRecord(t.Context(), 12025550150)
 	require.NoError(t, err)
@@ -55,30 +56,73 @@ func TestLastRecordReturnsWhatWasRecordedLast(t *testing.T) {
 	require.EqualValues(t, 2, seq)
 }
 
-func TestALateRepeatDoesNotOverwriteWhatCameAfterIt(t *testing.T) {
+// record writes one record, which must be stored.
+func record(t *testing.T, b *events.Bus, r events.Record) uint64 {
+	t.Helper()
+	seqs, refused, err := b.Record(t.Context(), r)
+	require.NoError(t, err)
+	require.Empty(t, refused)
+	return seqs[0]
+}
+
+// The fence: a record is stored only behind the one that it follows, so of two that
+// follow the same one wins, and what is late changes nothing.
+func TestARecordIsStoredOnlyBehindTheOneThatItFollows(t *testing.T) {
 	t.Parallel()
 	b, _ := newBus(t)
+	refuses := func(r events.Record) {
+		t.Helper()
+		before, seq, err := b.LastRecord(t.Context(), 12025550150)
+		require.NoError(t, err)
+		seqs, refused, err := b.Record(t.Context(), r)
+		require.NoError(t, err)
+		require.Equal(t, []int{0}, refused)
+		require.Equal(t, []uint64{0}, seqs)
+		after, now, err := b.LastRecord(t.Context(), 12025550150)
+		require.NoError(t, err)
+		require.Equal(t, before, after)
+		require.Equal(t, seq, now)
+	}
 	assigned := assignedRecord("o-1", vn1, time.Now().Add(time.Hour))
-	released := events.Record{Kind: events.KindReleased, VN: vn1, OrderID: "o-1", Reason: "completed", EndedAt: time.Now()}
-	first, err := b.Record(t.Context(), assigned)
-	require.NoError(t, err)
-	_, err = b.Record(t.Context(), released)
-	require.NoError(t, err)
-	again, err := b.Record(t.Context(), assigned)
-	require.NoError(t, err)
-	require.Equal(t, first, again)
-	rec, _, err := b.LastRecord(t.Context(), 12025550150)
-	require.NoError(t, err)
-	require.Equal(t, events.KindReleased, rec.Kind)
+	assigned.After = 1
+	refuses(assigned)
+	assigned.After = 0
+	first := record(t, b, assigned)
+	refuses(assigned) // the repeat of one's own
+	other := assignedRecord("o-2", vn1, time.Now().Add(time.Hour))
+	refuses(other)
+	released := events.Record{Kind: events.KindReleased, VN: vn1, OrderID: "o-1", Reason: "completed", EndedAt: time.Now(), After: first}
+	second := record(t, b, released)
+	refuses(assigned)
+	other.After = second
+	record(t, b, other)
+	refuses(released)
+}
 
-	prolonged := assigned
-	prolonged.OrderID, prolonged.ExpiresAt = "o-2", assigned.ExpiresAt.Add(time.Minute)
-	for _, r := range []events.Record{prolonged, {Kind: events.KindRetired, VN: vn1}, {Kind: events.KindOwned, VN: vn1}, {Kind: events.KindRetired, VN: vn1}} {
-		_, err = b.Record(t.Context(), r)
-		require.NoError(t, err)
-		rec, _, err = b.LastRecord(t.Context(), 12025550150)
-		require.NoError(t, err)
-		require.Equal(t, r.Kind, rec.Kind, "a number bought and left again is no repeat")
+func TestOneOfManyWritersOfANumberWins(t *testing.T) {
+	t.Parallel()
+	b, _ := newBus(t)
+	const writers, rounds = 8, 20
+	after := uint64(0)
+	for round := range rounds {
+		var group sync.WaitGroup
+		won := make(chan uint64, writers)
+		for w := range writers {
+			group.Go(func() {
+				r := assignedRecord(fmt.Sprintf("o-%d-%d", round, w), vn1, time.Now().Add(time.Hour))
+				r.After = after
+				seqs, refused, err := b.Record(t.Context(), r)
+				if err != nil {
+					t.Error(err)
+				}
+				if len(refused) == 0 {
+					won <- seqs[0]
+				}
+			})
+		}
+		group.Wait()
+		require.Len(t, won, 1)
+		after = <-won
 	}
 }
 
@@ -91,16 +135,19 @@ func TestRecordsOfManyCallersAreAllAcknowledged(t *testing.T) {
 	var group sync.WaitGroup
 	for c := range callers {
 		group.Go(func() {
+			after := make([]uint64, numbers)
 			for i := range each {
 				recs := make([]events.Record, numbers)
 				for n := range recs {
 					recs[n] = assignedRecord(fmt.Sprintf("o-%d-%d", c, i), fmt.Sprintf("1202555%02d%02d", c, n+10), time.Now().Add(time.Hour))
+					recs[n].After = after[n]
 				}
-				seqs, err := b.Record(t.Context(), recs...)
+				seqs, _, err := b.Record(t.Context(), recs...)
 				if err != nil {
 					t.Error(err)
 					return
 				}
+				after = seqs
 				mu.Lock()
 				for _, s := range seqs {
 					seen[s] = true
@@ -128,11 +175,11 @@ func TestARecordWithoutANumberIsRefused(t *testing.T) {
 	t.Parallel()
 	b, _ := newBus(t)
 	for _, number := range []string{"", "*", ">", "+" + vn1, "1.2", "123"} {
-		_, err := b.Record(t.Context(), events.Record{Kind: events.KindOwned, VN: number})
+		_, _, err := b.Record(t.Context(), events.Record{Kind: events.KindOwned, VN: number})
 		var field *vn.FieldError
 		require.ErrorAs(t, err, &field, number)
 	}
-	seqs, err := b.Record(t.Context())
+	seqs, _, err := b.Record(t.Context())
 	require.NoError(t, err)
 	require.Empty(t, seqs)
 }

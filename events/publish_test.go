@@ -175,7 +175,7 @@ func TestNothingIsBufferedWhileNATSIsAway(t *testing.T) {
 	require.Eventually(t, func() bool { return !b.Connected() }, within, tick)
 	ctx := t.Context()
 	require.ErrorIs(t, b.Released(ctx, events.VNReleased{OrderID: "o-1"}), vn.ErrUnavailable)
-	_, err := b.Record(ctx, events.Record{Kind: events.KindOwned, VN: vn1})
+	_, _, err := b.Record(ctx, events.Record{Kind: events.KindOwned, VN: vn1})
 	require.ErrorIs(t, err, vn.ErrUnavailable)
 	_, _, err = b.LastRecord(ctx, 12025550150)
 	require.ErrorIs(t, err, vn.ErrUnavailable)

@@ -28,7 +28,8 @@ type Record struct {
 	Reason    string        `json:"reason,omitempty"`   // released: completed, cancelled, expired
 	ExpiresAt time.Time     `json:"expires_at,omitzero"`
 	EndedAt   time.Time     `json:"ended_at,omitzero"`
-	Cooldown  time.Duration `json:"-"` // in JSON "cooldown", a Go duration string
+	Cooldown  time.Duration `json:"-"` // assigned, released; in JSON "cooldown", a Go duration string
+	After     uint64        `json:"-"` // sequence of the VN's record that this one follows; 0 for its first
 
 	// What follows is set for assigned only. KeyID names the key of Tokens and
 	// Sealed; Party is the index of the party that VN belongs to.

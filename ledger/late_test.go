@@ -2,7 +2,6 @@ package ledger
 
 import (
 	"testing"
-	"time"
 
 	"github.com/stretchr/testify/require"
 
@@ -19,15 +18,9 @@ func TestALateEndLeavesWhatIsNewerAlone(t *testing.T) {
 		t.Helper()
 		w := newWorld()
 		r := release(retired...)
-		r.RestedBy = time.Now()
-		for i, n := range r.Numbers {
-			rec := before[n.VN]
-			rec.VN = n.VN.Digits()
-			r.Numbers[i].Fence = w.seq + 1 // of what was there before the order's assignment
-			if w.seq++; rec.Kind != events.KindOwned {
-				w.seq++
-			}
-			w.byVN[rec.VN], w.last[rec.VN] = rec, w.seq
+		for _, n := range r.Numbers {
+			w.seq++
+			w.stands(n.VN, w.seq, before[n.VN])
 		}
 		require.NoError(t, w.ledger().End(t.Context(), r), name)
 		for n, want := range after {

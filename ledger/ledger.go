@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
+	"strconv"
 	"time"
 
 	"github.com/rs/zerolog"
@@ -28,7 +30,7 @@ type Store interface {
 
 // Bus is what the ledger needs of *events.Bus.
 type Bus interface {
-	Record(ctx context.Context, recs ...events.Record) ([]uint64, error)
+	Record(ctx context.Context, recs ...events.Record) (seqs []uint64, refused []int, err error)
 	LastRecord(ctx context.Context, number vn.Number) (events.Record, uint64, error)
 	Assigned(ctx context.Context, e events.VNAssigned) error
 	Released(ctx context.Context, e events.VNReleased) error
@@ -47,12 +49,27 @@ func New(store Store, bus Bus, log zerolog.Logger) *Ledger {
 	return &Ledger{store: store, bus: bus, log: log}
 }
 
+// LostError says that other orders have some VNs of an assignment according to the ledger:
+// Redis has lost data. Nothing of the assignment was announced.
+type LostError struct {
+	Lost []vn.Number
+	Won  []scripts.Fenced // the others, with their `released` in the ledger again
+}
+
+func (e *LostError) Error() string {
+	return "another order has " + strconv.Itoa(len(e.Lost)) + " of the order's numbers in the ledger: Redis has lost data"
+}
+
+// Unwrap makes a LostError vn.ErrUnavailable for whoever does not know better: the same
+// call may be made again.
+func (*LostError) Unwrap() error { return vn.ErrUnavailable }
+
 // Assign makes an allocation known: the records of all its VNs at once, then
 // vn.assigned, then SettleAssigned. Nothing is done when it is settled.
 //
-// It returns vn.ErrOrderEnded when the order ended while its records were under way:
-// then nothing is announced, and the ledger's last word on its VNs is the end. After
-// any other error the outcome is unknown and the same call may be made again.
+// It returns vn.ErrOrderEnded when the order ended meanwhile: then nothing is announced.
+// After a *LostError scripts.Store.Allocate must be told of it, and gives the order other
+// VNs. After any other error the outcome is unknown and the same call may be made again.
 func (l *Ledger) Assign(ctx context.Context, a *scripts.Allocation) error {
 	if a.Settled {
 		return nil
@@ -62,20 +79,23 @@ func (l *Ledger) Assign(ctx context.Context, a *scripts.Allocation) error {
 	if err != nil {
 		return fmt.Errorf("assignment of order %s: %w", id, err)
 	}
-	fences, err := l.bus.Record(ctx, recs...)
+	fences, losses, err := l.write(ctx, recs, l.overAssigned)
 	if err != nil {
 		return fmt.Errorf("record the assignment of order %s: %w", id, err)
 	}
-	// An end that Redis learns of from here on is recorded after these records.
-	switch o, err := l.store.Order(ctx, id); {
+	o, err := l.store.Order(ctx, id)
+	switch {
 	case errors.Is(err, vn.ErrOrderUnknown):
 		return fmt.Errorf("order %s: %w: Redis has forgotten it", id, vn.ErrUnavailable)
 	case err != nil:
 		return fmt.Errorf("read order %s again: %w", id, err)
 	case o.State == vn.Ended:
-		return l.overtaken(ctx, id)
+		return fmt.Errorf("order %s was overtaken by its end: %w", id, vn.ErrOrderEnded)
+	case len(losses) > 0:
+		return l.giveUp(ctx, a, recs, fences, losses)
 	}
-	if err := l.bus.Assigned(ctx, assignedEvent(&a.Assignment)); err != nil {
+	// Another process may have extended it since; what Redis says now is announced.
+	if err := l.bus.Assigned(ctx, assignedEvent(&o)); err != nil {
 		return fmt.Errorf("announce the assignment of order %s: %w", id, err)
 	}
 	if err := l.store.SettleAssigned(ctx, a, fences); err != nil {
@@ -84,35 +104,48 @@ func (l *Ledger) Assign(ctx context.Context, a *scripts.Allocation) error {
 	return nil
 }
 
-// End makes the end of an order known: `released` of all its VNs at once, then
-// `retired` of those that left their pool with it, then vn.released, then
-// SettleReleased. Nothing is done when it is settled or when the order never had
-// an assignment. After an error the same call may be made again.
+// giveUp records the VNs that an assignment won as released again, and returns the LostError.
+func (l *Ledger) giveUp(ctx context.Context, a *scripts.Allocation, recs []events.Record, fences []uint64, losses []int) error {
+	out, now := &LostError{}, time.Now()
+	var back []events.Record
+	for i, n := range a.Numbers {
+		if slices.Contains(losses, i) {
+			out.Lost = append(out.Lost, n.VN)
+			continue
+		}
+		back = append(back, events.Record{
+			Kind: events.KindReleased, VN: recs[i].VN, Pool: recs[i].Pool, Carrier: recs[i].Carrier, Ref: recs[i].Ref,
+			OrderID: recs[i].OrderID, Reason: string(vn.Cancelled), EndedAt: now, Cooldown: a.Cooldown, After: fences[i],
+		})
+		out.Won = append(out.Won, scripts.Fenced{VN: n.VN})
+	}
+	seqs, _, err := l.write(ctx, back, overEnded)
+	if err != nil {
+		return fmt.Errorf("record the numbers that order %s gives back: %w", a.Assignment.OrderID, err)
+	}
+	for i := range out.Won {
+		out.Won[i].Fence = seqs[i]
+	}
+	l.log.Warn().Str("order", a.Assignment.OrderID).Int("lost", len(out.Lost)).Int("partition", a.Partition).
+		Msg("another order has numbers of this one in the ledger; it gets others")
+	return out
+}
+
+// End makes the end of an order known: `released` of all its VNs at once, or `retired` of
+// those that left their pool with it, then vn.released, then SettleReleased. What was
+// recorded of a VN since is left alone. Nothing is done when the end is settled or when the
+// order never had an assignment. After an error the same call may be made again.
 func (l *Ledger) End(ctx context.Context, r *scripts.Release) error {
 	if r.Settled || !r.Known {
 		return nil
 	}
-	if time.Now().Add(lateMargin).After(r.RestedBy) {
-		return l.endLate(ctx, r)
-	}
-	released, retired, err := l.releasedRecords(ctx, r)
+	recs, err := l.endedRecords(ctx, r)
 	if err != nil {
 		return fmt.Errorf("end of order %s: %w", r.OrderID, err)
 	}
-	fences, err := l.bus.Record(ctx, released...)
+	fences, _, err := l.write(ctx, recs, overEnded)
 	if err != nil {
 		return fmt.Errorf("record the end of order %s: %w", r.OrderID, err)
-	}
-	if len(retired) > 0 {
-		seqs, err := l.bus.Record(ctx, retired...)
-		if err != nil {
-			return fmt.Errorf("record the numbers that left with order %s: %w", r.OrderID, err)
-		}
-		for i, n := range r.Numbers {
-			if n.Retired {
-				fences[i], seqs = seqs[0], seqs[1:]
-			}
-		}
 	}
 	return l.ended(ctx, r, fences)
 }

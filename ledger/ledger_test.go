@@ -54,12 +54,19 @@ type world struct {
 func newWorld() *world {
 	w := &world{
 		last: map[string]uint64{}, byVN: map[string]events.Record{}, inventory: map[vn.Number]scripts.Inventory{},
-		orders: map[string]vn.Assignment{"o-1": {OrderID: "o-1", State: vn.Active}}, drained: map[vn.Number]bool{}, seq: 100,
+		orders: map[string]vn.Assignment{"o-1": allocation().Assignment}, drained: map[vn.Number]bool{}, seq: 100,
 	}
 	for _, n := range []vn.Number{vnA, vnB} {
 		w.inventory[n] = inventory(n, "jakarta", "sim", 7)
+		w.stands(n, 7, events.Record{Kind: events.KindOwned})
 	}
 	return w
+}
+
+// stands puts a record of jakarta's and sim's into the ledger.
+func (w *world) stands(n vn.Number, seq uint64, r events.Record) {
+	r.VN, r.Pool, r.Carrier = n.Digits(), "jakarta", "sim"
+	w.byVN[r.VN], w.last[r.VN] = r, seq
 }
 
 func inventory(n vn.Number, pool, carrier string, fence uint64) scripts.Inventory {
@@ -76,19 +83,24 @@ func (w *world) step(name string) error {
 	return nil
 }
 
-func (w *world) Record(_ context.Context, recs ...events.Record) ([]uint64, error) {
+func (w *world) Record(_ context.Context, recs ...events.Record) (seqs []uint64, refused []int, err error) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
+	seqs = make([]uint64, len(recs))
 	if err := w.step(fmt.Sprintf("record %d %s", len(recs), recs[0].Kind)); err != nil {
-		return make([]uint64, len(recs)), err
+		return seqs, nil, err
 	}
-	seqs := make([]uint64, len(recs))
 	for i, r := range recs {
+		if w.last[r.VN] != r.After {
+			refused = append(refused, i)
+			continue
+		}
 		w.seq++
+		r.After = 0
 		seqs[i], w.last[r.VN], w.byVN[r.VN] = w.seq, w.seq, r
+		w.records = append(w.records, r)
 	}
-	w.records = append(w.records, recs...)
-	return seqs, nil
+	return seqs, refused, nil
 }
 
 func (w *world) LastRecord(_ context.Context, n vn.Number) (events.Record, uint64, error) {
@@ -213,8 +225,7 @@ func allocation() *scripts.Allocation {
 func release(retired ...vn.Number) *scripts.Release {
 	r := &scripts.Release{
 		OrderID: "o-1", Known: true, Pool: "jakarta", Carrier: "sim", Reason: vn.Completed, EndedAt: leaseEnd,
-		RestedBy: time.Now().Add(time.Hour),
-		Numbers:  []scripts.ReleasedNumber{{VN: vnA, Fence: 8}, {VN: vnB, Fence: 9}},
+		Numbers: []scripts.ReleasedNumber{{VN: vnA, Fence: 7}, {VN: vnB, Fence: 7}}, Cooldown: 10 * time.Minute,
 	}
 	for i := range r.Numbers {
 		for _, n := range retired {
@@ -271,9 +282,9 @@ func TestEndRecordsThenRetiresThenAnnouncesThenSettles(t *testing.T) {
 	}
 	f("all rest", release(), []string{"record 2 released", "vn.released", "settle released"}, []uint64{101, 102})
 	f("one retires", release(vnB),
-		[]string{"record 2 released", "record 1 retired", "vn.released", "settle released"}, []uint64{101, 103})
+		[]string{"record 2 released", "vn.released", "settle released"}, []uint64{101, 102})
 	f("both retire", release(vnA, vnB),
-		[]string{"record 2 released", "record 2 retired", "vn.released", "settle released"}, []uint64{103, 104})
+		[]string{"record 2 retired", "vn.released", "settle released"}, []uint64{101, 102})
 }
 
 func TestSettledOrUnknownPublishesNothing(t *testing.T) {
@@ -307,48 +318,111 @@ func TestAFailedStepStopsAllThatFollow(t *testing.T) {
 	f("vn.assigned", assign, 2)
 	f("settle assigned", assign, 3)
 	f("record 2 released", end, 1)
-	f("record 1 retired", end, 2)
-	f("vn.released", end, 3)
-	f("settle released", end, 4)
+	f("vn.released", end, 2)
+	f("settle released", end, 3)
 }
 
 // An end by another process may reach the ledger first. Then the assignment must not
 // stand there as the last word, nor be announced.
-func TestAnAssignmentThatItsEndOvertookIsTakenBack(t *testing.T) {
+func TestAnAssignmentThatItsEndOvertookIsNotAnnounced(t *testing.T) {
 	t.Parallel()
 	w := newWorld()
 	w.orders["o-1"] = vn.Assignment{OrderID: "o-1", State: vn.Ended}
-	w.ended = release(vnB)
-	w.ended.Settled = true
+	w.stands(vnA, 60, events.Record{Kind: events.KindReleased, OrderID: "o-1", EndedAt: time.Now()})
 	require.ErrorIs(t, w.ledger().Assign(t.Context(), allocation()), vn.ErrOrderEnded)
 	require.Empty(t, w.assigned)
-	require.Len(t, w.steps, 6)
-	require.Equal(t, []string{"record 2 assigned", "release"}, w.steps[:2])
-	require.ElementsMatch(t, []string{"record 1 released", "record 1 retired"}, w.steps[2:4])
-	require.Equal(t, []string{"vn.released", "settle released"}, w.steps[4:])
-	require.Equal(t, []uint64{w.last[vnA.Digits()], w.last[vnB.Digits()]}, w.fences)
-	for n, kind := range map[vn.Number]string{vnA: events.KindReleased, vnB: events.KindRetired} {
-		rec := w.byVN[n.Digits()]
-		require.Equal(t, kind, rec.Kind)
-		require.Equal(t, "ref-"+n.Digits(), rec.Ref)
-		require.NotEqual(t, w.ended.EndedAt, rec.EndedAt, "the stream would drop it as a repeat")
+	require.Equal(t, events.KindReleased, w.byVN[vnA.Digits()].Kind)
+	require.NoError(t, w.ledger().End(t.Context(), release()))
+	require.Equal(t, events.KindReleased, w.byVN[vnB.Digits()].Kind, "the end is written over what came late")
+}
+
+// TestWhatStandsInTheLedgerDecidesARace holds every record that can stand where an
+// assignment is to be written.
+func TestWhatStandsInTheLedgerDecidesARace(t *testing.T) {
+	t.Parallel()
+	soon, past := leaseEnd, time.Now().Add(-11*time.Minute)
+	f := func(name string, last events.Record, wins bool, stands string) {
+		t.Helper()
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			w := newWorld()
+			w.stands(vnB, 70, last)
+			err := w.ledger().Assign(t.Context(), allocation())
+			require.Equal(t, stands, w.byVN[vnB.Digits()].Kind+" "+w.byVN[vnB.Digits()].OrderID)
+			if wins {
+				require.NoError(t, err)
+				require.Len(t, w.assigned, 1)
+				require.Equal(t, []uint64{w.last[vnA.Digits()], w.last[vnB.Digits()]}, w.fences)
+				return
+			}
+			var race *LostError
+			require.ErrorAs(t, err, &race)
+			require.ErrorIs(t, err, vn.ErrUnavailable)
+			require.Empty(t, w.assigned)
+			require.Equal(t, []vn.Number{vnB}, race.Lost)
+			require.Equal(t, []scripts.Fenced{{VN: vnA, Fence: w.last[vnA.Digits()]}}, race.Won)
+			back := w.byVN[vnA.Digits()]
+			require.Equal(t, events.KindReleased, back.Kind, "what was won is given back before the order takes others")
+			require.Equal(t, "o-1", back.OrderID)
+			require.NotContains(t, err.Error(), vnB.Digits())
+		})
 	}
+	assigned := func(id string, end time.Time) events.Record {
+		return events.Record{Kind: events.KindAssigned, OrderID: id, ExpiresAt: end, Cooldown: 10 * time.Minute}
+	}
+	released := func(id string, at time.Time) events.Record {
+		return events.Record{Kind: events.KindReleased, OrderID: id, EndedAt: at, Cooldown: 10 * time.Minute}
+	}
+	f("its own", assigned("o-1", soon), true, "assigned o-1")
+	f("its own before an extension", assigned("o-1", soon.Add(-time.Hour)), true, "assigned o-1")
+	f("another order's", assigned("o-2", soon), false, "assigned o-2")
+	f("another order's that ran out and rested", assigned("o-2", past), true, "assigned o-1")
+	f("another order's that ran out a moment ago", assigned("o-2", time.Now().Add(-time.Minute)), false, "assigned o-2")
+	f("released and rested", released("o-2", past), true, "assigned o-1")
+	f("released a moment ago", released("o-2", time.Now()), false, "released o-2")
+	f("given back by itself", released("o-1", past), false, "released o-1")
+	f("owned anew", events.Record{Kind: events.KindOwned}, true, "assigned o-1")
+	f("retired", events.Record{Kind: events.KindRetired}, false, "retired ")
+}
 
-	// The end comes to the ledger after the assignment: nothing is left to do.
-	late := newWorld()
-	late.orders["o-1"], late.ended = w.orders["o-1"], release()
-	require.NoError(t, late.ledger().End(t.Context(), late.ended))
-	late.steps = nil
-	require.ErrorIs(t, late.ledger().overtaken(t.Context(), "o-1"), vn.ErrOrderEnded)
-	require.Equal(t, []string{"release", "vn.released", "settle released"}, late.steps)
+// Two processes: one assigned, one extended, and the extension came first.
+func TestAnAssignmentThatWasExtendedMeanwhileDoesNotShortenIt(t *testing.T) {
+	t.Parallel()
+	w, later := newWorld(), leaseEnd.Add(time.Hour)
+	o := w.orders["o-1"]
+	o.ExpiresAt = later
+	w.orders["o-1"] = o
+	for _, n := range []vn.Number{vnA, vnB} {
+		w.stands(n, 70, events.Record{Kind: events.KindAssigned, OrderID: "o-1", ExpiresAt: later})
+	}
+	require.NoError(t, w.ledger().Assign(t.Context(), allocation()))
+	require.Equal(t, later, w.byVN[vnA.Digits()].ExpiresAt)
+	require.Len(t, w.assigned, 1)
+	require.Equal(t, later, w.assigned[0].ExpiresAt)
+}
 
-	// Another order has the number since.
-	late.given(events.Record{Kind: events.KindAssigned, OrderID: "o-2"})
-	late.ended.Numbers = []scripts.ReleasedNumber{{VN: vnC, Fence: 3}}
-	late.steps = nil
-	require.ErrorIs(t, late.ledger().overtaken(t.Context(), "o-1"), vn.ErrOrderEnded)
-	require.Equal(t, []string{"release", "vn.released", "settle released"}, late.steps)
-	require.Equal(t, []uint64{late.last[vnC.Digits()]}, late.fences, "the newest sequence known of it")
+// A stream that refuses for ever must not keep anybody busy for ever.
+func TestAFenceThatNeverOpensIsUnavailable(t *testing.T) {
+	t.Parallel()
+	w := newWorld()
+	busy := &busyBus{world: w}
+	err := New(w, busy, zerolog.Nop()).Assign(t.Context(), allocation())
+	require.ErrorIs(t, err, vn.ErrUnavailable)
+	require.Equal(t, fenceTries, busy.tries)
+	require.Empty(t, w.assigned)
+}
+
+type busyBus struct {
+	*world
+	tries int
+}
+
+func (b *busyBus) Record(_ context.Context, recs ...events.Record) (seqs []uint64, refused []int, err error) {
+	b.tries++
+	for i := range recs {
+		refused = append(refused, i)
+	}
+	return make([]uint64, len(recs)), refused, nil
 }
 
 func TestAnOrderThatRedisForgotIsNotAnnounced(t *testing.T) {

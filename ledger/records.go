@@ -38,7 +38,7 @@ func (l *Ledger) assignedRecords(ctx context.Context, a *scripts.Allocation) ([]
 			}
 		}
 		recs[i] = events.Record{
-			Kind: events.KindAssigned, VN: vns[i], Pool: a.Assignment.Pool, Carrier: a.Carrier, Ref: refs[i],
+			Kind: events.KindAssigned, VN: vns[i], After: n.Fence, Pool: a.Assignment.Pool, Carrier: a.Carrier, Ref: refs[i],
 			OrderID: a.Assignment.OrderID, ExpiresAt: a.Assignment.ExpiresAt, Cooldown: a.Cooldown,
 			KeyID: a.KeyID, Party: i, Roles: roles, VNs: vns, Tokens: tokens, Sealed: sealed,
 		}
@@ -46,30 +46,28 @@ func (l *Ledger) assignedRecords(ctx context.Context, a *scripts.Allocation) ([]
 	return recs, nil
 }
 
-// releasedRecords builds the records of an order's end: released for each VN, and
-// retired for those of them that left their pool with the order.
-func (l *Ledger) releasedRecords(ctx context.Context, r *scripts.Release) (released, retired []events.Record, err error) {
+// endedRecords builds the records of an order's end: released for each VN, or retired
+// for those that left their pool with the order.
+func (l *Ledger) endedRecords(ctx context.Context, r *scripts.Release) ([]events.Record, error) {
 	numbers := make([]vn.Number, len(r.Numbers))
 	for i, n := range r.Numbers {
 		numbers[i] = n.VN
 	}
 	refs, err := l.refs(ctx, numbers)
 	if err != nil {
-		return nil, nil, err
+		return nil, err
 	}
-	released = make([]events.Record, len(r.Numbers))
+	recs := make([]events.Record, len(r.Numbers))
 	for i, n := range r.Numbers {
-		rec := events.Record{
-			Kind: events.KindReleased, VN: n.VN.Digits(), Pool: r.Pool, Carrier: r.Carrier, Ref: refs[i],
-			OrderID: r.OrderID, Reason: string(r.Reason), EndedAt: r.EndedAt,
+		recs[i] = events.Record{
+			Kind: events.KindReleased, VN: n.VN.Digits(), Pool: r.Pool, Carrier: r.Carrier, Ref: refs[i], After: n.Fence,
+			OrderID: r.OrderID, Reason: string(r.Reason), EndedAt: r.EndedAt, Cooldown: r.Cooldown,
 		}
-		released[i] = rec
 		if n.Retired {
-			rec.Kind, rec.Reason = events.KindRetired, ""
-			retired = append(retired, rec)
+			recs[i].Kind, recs[i].Reason, recs[i].Cooldown = events.KindRetired, "", 0
 		}
 	}
-	return released, retired, nil
+	return recs, nil
 }
 
 func assignedEvent(a *vn.Assignment) events.VNAssigned {

@@ -31,8 +31,8 @@ func (e *HeldError) Error() string {
 
 // plan is what Own has found out about one number.
 type plan struct {
-	fence uint64
-	owned bool // its `owned` record exists, or it is in the inventory already
+	fence uint64 // of its last record
+	owned bool   // its `owned` record exists, or it is in the inventory already
 	held  bool
 }
 
@@ -67,11 +67,16 @@ func (l *Ledger) own(ctx context.Context, pool, carrier string, numbers []script
 		batch[i] = n
 		batch[i].Fence = plans[i].fence
 		if !plans[i].owned {
-			recs, at = append(recs, ownedRecord(pool, carrier, n)), append(at, i)
+			rec := ownedRecord(pool, carrier, n)
+			rec.After = plans[i].fence
+			recs, at = append(recs, rec), append(at, i)
 		}
 	}
 	if len(recs) > 0 {
-		seqs, err := l.bus.Record(ctx, recs...)
+		seqs, losses, err := l.write(ctx, recs, l.overUnused)
+		if err == nil && len(losses) > 0 {
+			err = fmt.Errorf("%w: an order has taken some of them meanwhile", vn.ErrUnavailable)
+		}
 		if err != nil {
 			return scripts.Refilled{}, fmt.Errorf("record numbers of carrier %s as owned: %w", carrier, err)
 		}
@@ -132,9 +137,9 @@ func (l *Ledger) look(ctx context.Context, pool, carrier string, n vn.Number) (p
 		return plan{fence: seq, owned: true}, nil
 	case rec.Kind == events.KindAssigned && time.Now().Before(rec.ExpiresAt):
 		held, err := l.held(ctx, rec.OrderID)
-		return plan{held: held}, err
+		return plan{fence: seq, held: held}, err
 	}
-	return plan{}, nil
+	return plan{fence: seq}, nil
 }
 
 // held tells whether an order that holds a number according to the ledger may still
@@ -180,8 +185,11 @@ func (l *Ledger) retire(ctx context.Context, pool string, number vn.Number,
 		return d, nil
 	}
 	rec := ownedRecord(d.Pool, d.Carrier, d.Owned)
-	rec.Kind = events.KindRetired
-	seqs, err := l.bus.Record(ctx, rec)
+	rec.Kind, rec.After = events.KindRetired, d.Fence
+	seqs, losses, err := l.write(ctx, []events.Record{rec}, l.overUnused)
+	if err == nil && len(losses) > 0 {
+		err = fmt.Errorf("%w: an order holds it according to the ledger: Redis has lost data", vn.ErrUnavailable)
+	}
 	if err != nil {
 		return scripts.Drained{}, fmt.Errorf("record that a number left pool %s: %w", pool, err)
 	}

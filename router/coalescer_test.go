@@ -43,16 +43,10 @@ func flushes(t *testing.T, c *Coalescer) (count uint64, reads float64) {
 }
 
 // flushing tells whether a flush is in flight and nobody waits for the next.
-func (c *Coalescer) flushing() bool {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	return c.busy && len(c.queue) == 0
-}
-
-func (c *Coalescer) waiting() int {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	return len(c.queue)
+func (l *lane) flushing() bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.busy && len(l.queue) == 0
 }
 
 func TestEveryReadGetsItsOwnAnswer(t *testing.T) {
@@ -117,11 +111,11 @@ func TestReadsThatComeDuringAFlushShareTheNext(t *testing.T) {
 		}
 	}
 	wg.Go(read)
-	require.Eventually(t, c.flushing, 5*time.Second, time.Millisecond)
+	require.Eventually(t, c.masters.all.flushing, 5*time.Second, time.Millisecond)
 	for range 40 {
 		wg.Go(read)
 	}
-	require.Eventually(t, func() bool { return c.waiting() == 40 }, 5*time.Second, time.Millisecond)
+	require.Eventually(t, func() bool { return c.masters.waiting() == 40 }, 5*time.Second, time.Millisecond)
 	server.Resume(t)
 	wg.Wait()
 	count, reads := flushes(t, c)
@@ -137,11 +131,11 @@ func TestAFullQueueRefusesAtOnce(t *testing.T) {
 	var wg sync.WaitGroup
 	read := func() { _, _ = readOne(t, c, "h", "f") }
 	wg.Go(read)
-	require.Eventually(t, c.flushing, 5*time.Second, time.Millisecond)
+	require.Eventually(t, c.masters.all.flushing, 5*time.Second, time.Millisecond)
 	for range 3 {
 		wg.Go(read)
 	}
-	require.Eventually(t, func() bool { return c.waiting() == 3 }, 5*time.Second, time.Millisecond)
+	require.Eventually(t, func() bool { return c.masters.waiting() == 3 }, 5*time.Second, time.Millisecond)
 	_, err := readOne(t, c, "h", "f")
 	require.ErrorIs(t, err, vn.ErrUnavailable)
 	require.InDelta(t, 1, testutil.ToFloat64(c.metrics.refused), 0)

@@ -8,13 +8,13 @@ import (
 	"testing"
 	"time"
 
-	"github.com/prometheus/client_golang/prometheus"
 	"github.com/redis/go-redis/v9"
 	"github.com/rs/zerolog"
 	"github.com/stretchr/testify/require"
 	"github.com/valyala/fasthttp"
 
 	"github.com/callmask/callmask/carrier/twilio"
+	"github.com/callmask/callmask/internal/cluster"
 	"github.com/callmask/callmask/internal/testkit"
 	"github.com/callmask/callmask/scripts"
 )
@@ -24,10 +24,22 @@ import (
 // opening the sealed number, the answer. 64 callers at a time, as in a busy router.
 func TestASignedCallOverRedisAllocatesAtMostTwice(t *testing.T) {
 	_, store := connectedStore(t, testkit.Redis(t), func(c *redis.Client) scripts.Reader {
-		reader, err := NewCoalescer(c, CoalescerConfig{FlushTimeout: 10 * time.Second}, prometheus.NewRegistry())
-		require.NoError(t, err)
-		return reader
+		return newTestCoalescer(t, c, CoalescerConfig{FlushTimeout: 10 * time.Second})
 	})
+	atMostTwoAllocations(t, store)
+}
+
+// TestASignedCallOverAClusterAllocatesAtMostTwice is the same with a replica to fall back
+// to, which is looked at beside the calls.
+func TestASignedCallOverAClusterAllocatesAtMostTwice(t *testing.T) {
+	nodes := testkit.RedisNodes(t, cluster.RedisConfig{Masters: 3, Replicas: 1, NodeTimeout: 5 * time.Second})
+	client := testkit.ClusterClient(t, nodes)
+	reader := newTestCoalescer(t, client, CoalescerConfig{FlushTimeout: 10 * time.Second, Replicas: replicaClient(t, nodes)})
+	atMostTwoAllocations(t, stockedStore(t, client, reader, 64))
+}
+
+func atMostTwoAllocations(t *testing.T, store *scripts.Store) {
+	t.Helper()
 	_, ofAgent := placeOrder(t, store)
 	codec, err := twilio.New(twilio.Config{AccountSID: account, AuthTokens: []string{authToken}, PublicURL: publicURL})
 	require.NoError(t, err)

@@ -98,28 +98,41 @@ func connectedStore(tb testing.TB, server *testkit.RedisServer, reader func(*red
 		MaintNotificationsConfig: &maintnotifications.Config{Mode: maintnotifications.ModeDisabled},
 	})
 	tb.Cleanup(func() { _ = client.Close() })
+	var r scripts.Reader
+	if reader != nil {
+		r = reader(client)
+	}
+	return client, stockedStore(tb, client, r, 2)
+}
+
+// stockedStore returns a Store with some VNs of London.
+func stockedStore(tb testing.TB, client redis.UniversalClient, reader scripts.Reader, vns int) *scripts.Store {
+	tb.Helper()
 	keys, err := seal.Create(filepath.Join(tb.TempDir(), "keyset"))
 	require.NoError(tb, err)
-	var cfg scripts.Config
-	if reader != nil {
-		cfg.Reader = reader(client)
-	}
-	store, err := scripts.New(cfg, client, keys)
+	store, err := scripts.New(scripts.Config{Reader: reader, Timeout: patience}, client, keys)
 	require.NoError(tb, err)
 	require.NoError(tb, store.Start(tb.Context()))
 	require.NoError(tb, store.MarkReady(tb.Context()))
-	_, err = store.Refill(tb.Context(), "london", "twilio", []scripts.Owned{
-		{VN: 447700900001, Ref: "a", Fence: 1}, {VN: 447700900002, Ref: "b", Fence: 2},
-	})
+	owned := make([]scripts.Owned, vns)
+	for i := range owned {
+		owned[i] = scripts.Owned{VN: 447700900001 + vn.Number(i), Ref: "a", Fence: uint64(i + 1)}
+	}
+	_, err = store.Refill(tb.Context(), "london", "twilio", owned)
 	require.NoError(tb, err)
-	return client, store
+	return store
 }
 
 // placeOrder gives customer and agent their VNs.
 func placeOrder(tb testing.TB, store *scripts.Store) (ofCustomer, ofAgent string) {
 	tb.Helper()
+	return placeOrderNamed(tb, store, "order-1")
+}
+
+func placeOrderNamed(tb testing.TB, store *scripts.Store, id string) (ofCustomer, ofAgent string) {
+	tb.Helper()
 	got, err := store.Allocate(tb.Context(), scripts.AllocateRequest{
-		Order: vn.Order{ID: "order-1", Pool: "london", TTL: time.Hour, Parties: []vn.Party{
+		Order: vn.Order{ID: id, Pool: "london", TTL: time.Hour, Parties: []vn.Party{
 			{Role: "customer", Number: customer}, {Role: "agent", Number: agent},
 		}},
 		Cooldown: time.Minute, Carriers: []scripts.Carrier{{Name: "twilio", ID: 9}},

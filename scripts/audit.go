@@ -49,6 +49,7 @@ const (
 	ProblemLease    ProblemKind = "lease"    // an order and its entry in leases do not match
 	ProblemTotal    ProblemKind = "total"    // a counter that is not the inventory's count
 	ProblemDamaged  ProblemKind = "damaged"  // a value that cannot be read
+	ProblemForward  ProblemKind = "forward"  // an order outside its own partition that this does not point to
 	ProblemUnlisted ProblemKind = "unlisted" // a set of a pool and carrier that total does not list
 	auditPage                   = 1000       // keys of one SCAN
 	auditRetries                = 5          // how often a suspect that keeps changing is looked at again
@@ -75,6 +76,10 @@ func (s *Store) Audit(ctx context.Context, progress func(keys int)) (Audit, erro
 			return a.out, err
 		}
 	}
+	if err := a.forwards(ctx, parts); err != nil {
+		return a.out, err
+	}
+	a.out.Stock = sumStock(a.out.Stock)
 	sort.Slice(a.out.Stock, func(i, j int) bool {
 		x, y := a.out.Stock[i], a.out.Stock[j]
 		return x.Pool < y.Pool || x.Pool == y.Pool && x.Carrier < y.Carrier
@@ -119,9 +124,12 @@ func (a *auditor) layout(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("read %s: %w", layoutKey, unavailable(err))
 	}
-	if have["schema"] != strconv.Itoa(Schema) || have["partitions"] != strconv.Itoa(a.store.config.Partitions) {
+	if n, err := strconv.Atoi(have["partitions"]); err == nil && a.store.config.Partitions == 0 && n > 0 && n <= maxPartitions {
+		a.store.layout = newLayout(n)
+	}
+	if have["schema"] != strconv.Itoa(Schema) || have["partitions"] != strconv.Itoa(a.store.Partitions()) {
 		a.found(ProblemLayout, "", fmt.Sprintf("%s says schema %q, partitions %q; expected %d and %d",
-			layoutKey, have["schema"], have["partitions"], Schema, a.store.config.Partitions))
+			layoutKey, have["schema"], have["partitions"], Schema, a.store.Partitions()))
 	}
 	return nil
 }

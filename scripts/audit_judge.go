@@ -222,13 +222,8 @@ func (s *Store) moment(ctx context.Context, p string) (now time.Time, ready bool
 	}); err != nil {
 		return now, false, nil, fmt.Errorf("read the partition: %w", unavailable(err))
 	}
-	if now, err = s.client.Time(ctx).Result(); err != nil {
-		return now, false, nil, fmt.Errorf("read the time: %w", unavailable(err))
-	}
-	if mark, err := parseMillis(meta.Val()["clock"]); err == nil && mark.After(now) {
-		now = mark
-	}
-	return now, meta.Val()["ready"] == "1", total.Val(), nil
+	now, err = s.timeAt(ctx, p, meta.Val()["clock"])
+	return now, meta.Val()["ready"] == "1", total.Val(), err
 }
 
 // lookAgain reads all that concerns a suspect in one transaction and reports what is

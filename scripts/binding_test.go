@@ -7,6 +7,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/callmask/callmask/seal"
+	"github.com/callmask/callmask/vn"
 )
 
 func TestPackedBindingKeepsItsPlaces(t *testing.T) {
@@ -53,9 +54,9 @@ func FuzzRecords(f *testing.F) {
 			"tokens": tokens, "terms": "p c 1 " + key + " " + end, "end": end, "retired": numbers,
 		})
 		if err == nil {
-			_ = rec.assignment("o", false)
-			_ = rec.release("o")
-			if rec.active {
+			_ = rec.assignment("o", epoch)
+			_ = rec.release("o", 0)
+			if rec.state == vn.Active {
 				_ = rec.allocation("o", make([][]seal.Sealed, len(rec.numbers)))
 			}
 		}

@@ -94,13 +94,14 @@ func sampleArgs(t *testing.T) map[string]struct {
 	}
 	tokens := make([]seal.Token, 2)
 	sealed := [][]seal.Sealed{make([]seal.Sealed, 2), make([]seal.Sealed, 2)}
-	keys, args := allocateArgs(p, request, 1, "customer,agent", tokens, sealed)
+	w := &allocation{store: &Store{}, request: request, keyID: 1, roles: "customer,agent", tokens: tokens, sealed: sealed}
+	keys, args := w.args(p, noMark, nowhere)
 	put("allocate", keys, args[:len(args)-2]) // the two packed bindings are described in words
 	keys, args = settleArgs(p, "o-1", vn.Active, time.Now(), []vn.Number{12025550103}, []uint64{1})
 	put("settle", keys, args)
 	keys, args = releaseArgs(p, "o-1", vn.Completed, time.Hour)
 	put("release", keys, args)
-	keys, args = extendArgs(p, "o-1", time.Hour)
+	keys, args = extendArgs(p, "o-1", time.Hour, time.Hour)
 	put("extend", keys, args)
 	keys, args = refillArgs(p, "jakarta", "sim", []Owned{{VN: 12025550103, Ref: "PN1"}})
 	put("refill", keys, args)
@@ -178,6 +179,9 @@ func TestEveryStatusHasItsName(t *testing.T) {
 	f("allocate", allocateEnded, "ENDED")
 	f("allocate", allocateExhausted, "EXHAUSTED")
 	f("allocate", allocateCold, "COLD")
+	f("allocate", allocateForwarded, "FORWARDED")
+	f("extend", extendEnded, "ENDED")
+	f("extend", extendForwarded, "FORWARDED")
 	f("extend", extendExtended, "EXTENDED")
 	f("extend", extendUnknown, "UNKNOWN")
 	f("refill", refillDone, "DONE")

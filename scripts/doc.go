@@ -19,7 +19,9 @@
 //	cm1:{t}:ended:<VN>                 HASH  caller token → "<reason> <end, ms> <carrier's byte> <order id>"
 //	cm1:{t}:order:<id>                 HASH  live: terms "<pool> <carrier> <carrier's byte> <key id> <cool-down>", roles, tokens,
 //	                                         numbers, fences, end, settled; a tombstone has state ended, reason, lease and
-//	                                         retired too and neither roles nor tokens; times and durations in ms
+//	                                         retired too and neither roles nor tokens; times and durations in ms. Where the
+//	                                         partition had too few VNs: state forwarded, mark and at (the order's own), or
+//	                                         state refused and mark (another); lib_spill.lua
 //	cm1:{t}:leases                     ZSET  order id → lease end, ms; of an ended order not settled yet: due again at, ms
 //	cm1:{t}:~                          guard key: never exists
 package scripts

@@ -56,10 +56,16 @@ type fixture struct {
 
 func newFixture(t *testing.T, client redis.UniversalClient) *fixture {
 	t.Helper()
+	return newFixtureOf(t, client, 1)
+}
+
+// newFixtureOf has more than one partition; prefix is that of the first.
+func newFixtureOf(t *testing.T, client redis.UniversalClient, partitions int) *fixture {
+	t.Helper()
 	path := filepath.Join(t.TempDir(), "keyset.json")
 	keys, err := seal.Create(path)
 	require.NoError(t, err)
-	s, err := New(Config{Timeout: 10 * time.Second}, client, keys)
+	s, err := New(Config{Partitions: partitions, Timeout: 10 * time.Second}, client, keys)
 	require.NoError(t, err)
 	require.NoError(t, s.Start(t.Context()))
 	require.NoError(t, s.MarkReady(t.Context()))
@@ -74,7 +80,9 @@ func (f *fixture) set(t tester, now time.Time) {
 	t.Helper()
 	ctx := context.Background()
 	f.now = now
-	require.NoError(t, f.client.HSet(ctx, metaKey(f.prefix), "clock", now.UnixMilli()).Err())
+	for _, p := range f.layout.prefixes {
+		require.NoError(t, f.client.HSet(ctx, metaKey(p), "clock", now.UnixMilli()).Err())
+	}
 	for _, key := range f.allKeys(t) {
 		at, err := f.client.PExpireTime(ctx, key).Result()
 		require.NoError(t, err)
@@ -264,3 +272,5 @@ func (c canned) Read(_ context.Context, _ []byte, _, values [][]byte) error {
 	values[0] = append(values[0][:0], c...)
 	return nil
 }
+
+func (canned) Pipelined(context.Context, string, func(redis.Pipeliner)) error { return nil }

@@ -4,6 +4,8 @@ import (
 	"hash/fnv"
 	"strconv"
 
+	"github.com/redis/go-redis/v9"
+
 	"github.com/callmask/callmask/vn"
 )
 
@@ -12,6 +14,16 @@ const Schema = 1
 
 // layoutKey is the one key without a tag.
 const layoutKey = "cm1:layout"
+
+const maxPartitions = 1024
+
+// DefaultPartitions is the number of partitions of a Redis that holds no data yet.
+func DefaultPartitions(client redis.UniversalClient) int {
+	if _, cluster := client.(*redis.ClusterClient); cluster {
+		return 16
+	}
+	return 1
+}
 
 // slots is the number of hash slots of a Redis Cluster.
 const slots = 16384
@@ -39,10 +51,11 @@ func newLayout(n int) *layout {
 	return l
 }
 
-func (l *layout) ofOrder(id string) string {
+// home is the partition that an order belongs to.
+func (l *layout) home(orderID string) int {
 	h := fnv.New64a()
-	_, _ = h.Write([]byte(id))
-	return l.of(h.Sum64())
+	_, _ = h.Write([]byte(orderID))
+	return int(h.Sum64() % uint64(len(l.prefixes)))
 }
 
 func (l *layout) ofVN(n vn.Number) string {
@@ -51,10 +64,8 @@ func (l *layout) ofVN(n vn.Number) string {
 	}
 	h := fnv.New64a()
 	_, _ = h.Write(n.AppendDigits(make([]byte, 0, vn.MaxDigits)))
-	return l.of(h.Sum64())
+	return l.prefixes[h.Sum64()%uint64(len(l.prefixes))]
 }
-
-func (l *layout) of(hash uint64) string { return l.prefixes[hash%uint64(len(l.prefixes))] }
 
 // crc16 is the checksum that Redis Cluster takes hash slots from (CRC-16/XMODEM,
 // Redis Cluster specification, appendix A).

@@ -2,6 +2,7 @@ package scripts
 
 import (
 	"regexp"
+	"slices"
 	"strconv"
 	"testing"
 
@@ -38,6 +39,35 @@ func TestTagsSpaceTheSlotsEvenlyAndNeverChange(t *testing.T) {
 	require.Equal(t, []string{"cm1:{8209}:"}, newLayout(1).prefixes, "data in Redis depends on it")
 }
 
+// Redis Cluster gives each master an equal stretch of the slots, so evenly spaced tags
+// give each as many partitions as the next, give or take one.
+func TestEveryMasterGetsItsShareOfThePartitions(t *testing.T) {
+	t.Parallel()
+	tag := regexp.MustCompile(`\{(\d+)\}`)
+	share := func(partitions, masters int) (least, most int) {
+		counts := make([]int, masters)
+		for _, p := range newLayout(partitions).prefixes {
+			slot := int(crc16(tag.FindStringSubmatch(p)[1])) % slots
+			for m := range counts {
+				if slot >= m*slots/masters && slot < (m+1)*slots/masters {
+					counts[m]++
+				}
+			}
+		}
+		return slices.Min(counts), slices.Max(counts)
+	}
+	for masters := 3; masters <= 48; masters++ {
+		for _, partitions := range []int{16, 64, 256} {
+			least, most := share(partitions, masters)
+			require.LessOrEqual(t, most-least, 1, "%d partitions on %d masters", partitions, masters)
+		}
+	}
+	for _, c := range [][2]int{{16, 3}, {64, 12}} {
+		least, most := share(c[0], c[1])
+		require.LessOrEqual(t, float64(most)/float64(least), 1.35, "%d partitions on %d masters", c[0], c[1])
+	}
+}
+
 func TestAllKeysOfOneCallShareASlot(t *testing.T) {
 	t.Parallel()
 	tag := regexp.MustCompile(`\{(\w+)\}`)
@@ -52,7 +82,7 @@ func TestAllKeysOfOneCallShareASlot(t *testing.T) {
 		p := l.ofVN(n)
 		require.Equal(t, p, l.ofVN(n))
 		require.Contains(t, l.prefixes, p)
-		require.Contains(t, l.prefixes, l.ofOrder("order-"+strconv.Itoa(i)))
+		require.Less(t, l.home("order-"+strconv.Itoa(i)), 16)
 		require.Equal(t, p+"vn:"+n.Digits(), vnKey(p, n))
 		require.Equal(t, p+"ended:"+n.Digits(), endedKey(p, n))
 	}

@@ -16,11 +16,17 @@ import (
 // binding that Redis still serves counts as lapsed.
 const clockTolerance = 2 * time.Second
 
-// Reader reads fields of the hash key in one round trip: values[i] becomes
-// values[i][:0] with the value of fields[i] appended, empty for a missing field. The
-// router's Coalescer is one.
+// Reader makes the reads of a Lookup. The router's Coalescer is one. It may read from a
+// replica that is behind its master: what the replica has not heard of is refused, and
+// a binding whose end it has not heard of is served until its lease ends, no longer.
 type Reader interface {
+	// Read reads fields of the hash key in one round trip: values[i] becomes
+	// values[i][:0] with the value of fields[i] appended, empty for a missing field.
 	Read(ctx context.Context, key []byte, fields, values [][]byte) error
+	// Pipelined makes the reads that queue puts into a pipeline, in one round trip. All
+	// their keys lie in the Cluster's slot of key. queue may be called again for another
+	// attempt; the commands of the last one hold the answers.
+	Pipelined(ctx context.Context, key string, queue func(redis.Pipeliner)) error
 }
 
 // maxKeys is how many keys a rotation lets a keyset accept at a time without Lookup
@@ -126,6 +132,17 @@ func (r plainReader) Read(ctx context.Context, key []byte, fields, values [][]by
 	return nil
 }
 
+// Pipelined implements Reader.
+func (r plainReader) Pipelined(ctx context.Context, _ string, queue func(redis.Pipeliner)) error {
+	ctx, cancel := r.store.bound(ctx)
+	defer cancel()
+	_, err := r.store.client.Pipelined(ctx, func(pipe redis.Pipeliner) error {
+		queue(pipe)
+		return nil
+	})
+	return err
+}
+
 func (s *Store) connect(key *seal.Key, token seal.Token, value []byte, d *vn.Decision) (carrier byte, err error) {
 	b, err := viewBinding(value)
 	if err != nil {
@@ -149,23 +166,23 @@ func (s *Store) connect(key *seal.Key, token seal.Token, value []byte, d *vn.Dec
 }
 
 // explainMiss tells the former parties that their order ended, and an assigned number
-// from one that is not, in one round trip.
+// from one that is not, in one round trip. On a miss at a replica whose master is away it
+// says what the replica knows: whatever it says is a refusal.
 func (s *Store) explainMiss(
 	ctx context.Context, p string, called vn.Number, tokens []seal.Token, d *vn.Decision,
 ) (carrier byte, err error) {
-	ctx, cancel := s.bound(ctx)
-	defer cancel()
 	var (
 		ended  = make([]*redis.StringCmd, len(tokens))
 		anyone *redis.KeyValueSliceCmd
 	)
-	_, err = s.client.Pipelined(ctx, func(pipe redis.Pipeliner) error {
-		key := endedKey(p, called)
+	ctx, cancel := s.bound(ctx)
+	defer cancel()
+	key := endedKey(p, called)
+	err = s.reader.Pipelined(ctx, key, func(pipe redis.Pipeliner) {
 		for i := range tokens {
 			ended[i] = pipe.HGet(ctx, key, string(tokens[i][:]))
 		}
 		anyone = pipe.HRandFieldWithValues(ctx, vnKey(p, called), 1)
-		return nil
 	})
 	if err != nil && !errors.Is(err, redis.Nil) {
 		return 0, fmt.Errorf("look up why not: %w", unavailable(err))

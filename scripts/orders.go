@@ -4,9 +4,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"slices"
 	"strconv"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/redis/go-redis/v9"
@@ -22,9 +22,12 @@ const (
 	allocateEnded     = 3
 	allocateExhausted = 4
 	allocateCold      = 5
+	allocateForwarded = 6
 
-	extendExtended = 1
-	extendUnknown  = 2
+	extendExtended  = 1
+	extendUnknown   = 2
+	extendEnded     = 3
+	extendForwarded = 4
 
 	refillDone = 1
 
@@ -34,155 +37,6 @@ const (
 	drainBusy     = 4
 )
 
-// Allocate gives the order one VN per party of its pool, all of one carrier, or
-// none. The same order again gives the same assignment, Replayed. Where the pool has
-// too few VNs it reaps once and tries again, so that a pool recovers with no reaper
-// alive. The order must have passed vn.Order.Check.
-//
-// Errors: vn.ErrPoolExhausted, vn.ErrOrderConflict (the order exists with other
-// parties or another pool), vn.ErrOrderEnded, vn.ErrCold, vn.ErrUnavailable (outcome
-// unknown: call again).
-func (s *Store) Allocate(ctx context.Context, r AllocateRequest) (Allocation, error) {
-	a, err := s.allocate(ctx, &r)
-	if !errors.Is(err, vn.ErrPoolExhausted) {
-		return a, err
-	}
-	p := s.layout.ofOrder(r.Order.ID)
-	// What ends here is not ours to publish: the reaper finds it due in a moment.
-	if _, _, err := s.reapPartition(ctx, p, time.Second); err != nil {
-		return Allocation{}, err
-	}
-	return s.allocate(ctx, &r)
-}
-
-func (s *Store) allocate(ctx context.Context, r *AllocateRequest) (Allocation, error) {
-	key := s.keys.Primary()
-	roles, tokens := joinParties(r.Order.Parties, key)
-	sealed, err := sealParties(r.Order.ID, r.Order.Parties, key, tokens)
-	if err != nil {
-		return Allocation{}, err
-	}
-	keys, args := allocateArgs(s.layout.ofOrder(r.Order.ID), r, key.ID(), roles, tokens, sealed)
-	answer, err := s.run(ctx, s.scripts.allocate, keys, args)
-	if err != nil {
-		return Allocation{}, fmt.Errorf("allocate: %w", err)
-	}
-	switch answer.int(0) {
-	case allocateAllocated:
-		return allocated(r, key.ID(), tokens, sealed, answer)
-	case allocateReplayed:
-		return s.replayed(r, answer)
-	case allocateEnded:
-		return Allocation{}, vn.ErrOrderEnded
-	case allocateExhausted:
-		return Allocation{}, vn.ErrPoolExhausted
-	case allocateCold:
-		return Allocation{}, vn.ErrCold
-	}
-	return Allocation{}, fmt.Errorf("allocate: %w", errReply)
-}
-
-var errReply = errors.New("the script answered a status of another version")
-
-// allocateArgs builds KEYS and ARGV of allocate.
-func allocateArgs(
-	p string, r *AllocateRequest, keyID byte, roles string, tokens []seal.Token, sealed [][]seal.Sealed,
-) (keys []string, args []any) {
-	keys = append(make([]string, 0, 5+2*len(r.Carriers)),
-		guardKey(p), metaKey(p), orderKey(p, r.Order.ID), leasesKey(p), inventoryKey(p))
-	joined := make([]byte, 0, len(tokens)*len(seal.Token{}))
-	for _, t := range tokens {
-		joined = append(joined, t[:]...)
-	}
-	args = []any{
-		r.Order.ID, r.Order.Pool, millis(r.Order.TTL), millis(r.Cooldown),
-		strconv.Itoa(int(keyID)), roles, joined,
-	}
-	for _, c := range r.Carriers {
-		keys = append(keys, freeKey(p, r.Order.Pool, c.Name), coolingKey(p, r.Order.Pool, c.Name))
-		args = append(args, c.Name, strconv.Itoa(int(c.ID)))
-	}
-	for called := range sealed {
-		for calling := range sealed[called] {
-			if calling != called {
-				args = append(args, packBinding(keyID, called, sealed[called][calling], r.Order.ID))
-			}
-		}
-	}
-	return keys, args
-}
-
-func allocated(
-	r *AllocateRequest, keyID byte, tokens []seal.Token, sealed [][]seal.Sealed, answer reply,
-) (Allocation, error) {
-	end, err := parseMillis(answer.string(1))
-	if err != nil {
-		return Allocation{}, err
-	}
-	numbers, err := parseNumbers(answer.strings(4))
-	if err != nil {
-		return Allocation{}, err
-	}
-	entries := answer.strings(5)
-	if len(numbers) != len(r.Order.Parties) || len(entries) != len(numbers) {
-		return Allocation{}, fmt.Errorf("allocate: %w", errReply)
-	}
-	fences, refs := make([]uint64, len(numbers)), make([]string, len(numbers))
-	for i, n := range numbers {
-		// The VN is taken by now, so a damaged entry is left to `check`: without fence
-		// and ref the ledger finds them in its own record.
-		if inv, err := parseInventory(n, entries[i]); err == nil {
-			fences[i], refs[i] = inv.Fence, inv.Ref
-		}
-	}
-	rec := &record{
-		active: true, pool: r.Order.Pool, carrier: answer.string(2), keyID: keyID, tokens: tokens,
-		numbers: numbers, fences: fences, end: end, cooldown: r.Cooldown,
-	}
-	for _, p := range r.Order.Parties {
-		rec.roles = append(rec.roles, p.Role)
-	}
-	a := rec.allocation(r.Order.ID, sealed)
-	a.Free = answer.int(3)
-	for i := range a.Numbers {
-		a.Numbers[i].Ref = refs[i]
-	}
-	return a, nil
-}
-
-// replayed compares the order asked for with the one that exists, under the key that
-// the existing one was made with.
-func (s *Store) replayed(r *AllocateRequest, answer reply) (Allocation, error) {
-	rec, err := parseRecord(answer.hash(1))
-	if err != nil {
-		return Allocation{}, fmt.Errorf("allocate: %w", err)
-	}
-	key, ok := s.keys.ByID(rec.keyID)
-	if !ok {
-		return Allocation{}, fmt.Errorf("allocate: the keyset lacks key %d, which a live order uses", rec.keyID)
-	}
-	_, tokens := joinParties(r.Order.Parties, key)
-	if rec.pool != r.Order.Pool || len(tokens) != len(rec.tokens) {
-		return Allocation{}, vn.ErrOrderConflict
-	}
-	// The same parties in another order are the same order: find each in the record.
-	parties := make([]vn.Party, len(tokens))
-	for i, t := range tokens {
-		at := slices.Index(rec.tokens, t)
-		if at < 0 || rec.roles[at] != r.Order.Parties[i].Role {
-			return Allocation{}, vn.ErrOrderConflict
-		}
-		parties[at] = r.Order.Parties[i]
-	}
-	sealed, err := sealParties(r.Order.ID, parties, key, rec.tokens)
-	if err != nil {
-		return Allocation{}, err
-	}
-	a := rec.allocation(r.Order.ID, sealed)
-	a.Replayed = true
-	return a, nil
-}
-
 // SettleAssigned notes that the ledger holds the records of an assignment, one
 // sequence per party, and that the apps were told. Where the order has moved on since
 // (extended, ended) only the fences are kept, and what followed is settled on its own.
@@ -191,7 +45,7 @@ func (s *Store) SettleAssigned(ctx context.Context, a *Allocation, fences []uint
 	for i, n := range a.Numbers {
 		numbers[i] = n.VN
 	}
-	return s.settle(ctx, a.Assignment.OrderID, vn.Active, a.Assignment.ExpiresAt, numbers, fences)
+	return s.settle(ctx, a.Partition, a.Assignment.OrderID, vn.Active, a.Assignment.ExpiresAt, numbers, fences)
 }
 
 // SettleReleased notes that the ledger holds the `released` (or `retired`) records of
@@ -201,16 +55,22 @@ func (s *Store) SettleReleased(ctx context.Context, r *Release, fences []uint64)
 	for i, n := range r.Numbers {
 		numbers[i] = n.VN
 	}
-	return s.settle(ctx, r.OrderID, vn.Ended, r.EndedAt, numbers, fences)
+	if err := s.settle(ctx, r.Partition, r.OrderID, vn.Ended, r.EndedAt, numbers, fences); err != nil {
+		return err
+	}
+	if home := s.layout.home(r.OrderID); home != r.Partition {
+		return s.settle(ctx, home, r.OrderID, vn.Ended, r.EndedAt, nil, nil)
+	}
+	return nil
 }
 
 func (s *Store) settle(
-	ctx context.Context, id string, state vn.State, end time.Time, numbers []vn.Number, fences []uint64,
+	ctx context.Context, partition int, id string, state vn.State, end time.Time, numbers []vn.Number, fences []uint64,
 ) error {
 	if len(numbers) != len(fences) {
 		return fmt.Errorf("settle: %d fences for %d numbers", len(fences), len(numbers))
 	}
-	keys, args := settleArgs(s.layout.ofOrder(id), id, state, end, numbers, fences)
+	keys, args := settleArgs(s.layout.prefixes[partition], id, state, end, numbers, fences)
 	if _, err := s.run(ctx, s.scripts.settle, keys, args); err != nil {
 		return fmt.Errorf("settle: %w", err)
 	}
@@ -232,16 +92,42 @@ func settleArgs(
 // gives the same Release. An order that is unknown leaves a tombstone, so that an
 // `assigned` that comes late changes nothing; its Release is not Known.
 func (s *Store) Release(ctx context.Context, orderID string, reason vn.EndReason) (Release, error) {
-	keys, args := releaseArgs(s.layout.ofOrder(orderID), orderID, reason, s.config.Tombstone)
+	home := s.layout.home(orderID)
+	rec, err := s.releaseIn(ctx, home, orderID, reason)
+	if err != nil {
+		return Release{}, err
+	}
+	if rec.forward == nil {
+		return rec.release(orderID, home), nil
+	}
+	return s.releaseThere(ctx, orderID, rec)
+}
+
+// releaseThere ends an order in the partition that the mark in its tombstone points to.
+func (s *Store) releaseThere(ctx context.Context, orderID string, tombstone *record) (Release, error) {
+	rec, err := s.releaseIn(ctx, tombstone.forward.at, orderID, tombstone.reason)
+	if err != nil {
+		return Release{}, err
+	}
+	out := rec.release(orderID, tombstone.forward.at)
+	if (out.Settled || !out.Known) && !tombstone.settled {
+		// Nobody will settle it again, so the tombstone is settled here.
+		err = s.settle(ctx, s.layout.home(orderID), orderID, vn.Ended, out.EndedAt, nil, nil)
+	}
+	return out, err
+}
+
+func (s *Store) releaseIn(ctx context.Context, partition int, orderID string, reason vn.EndReason) (*record, error) {
+	keys, args := releaseArgs(s.layout.prefixes[partition], orderID, reason, s.config.Tombstone)
 	answer, err := s.run(ctx, s.scripts.release, keys, args)
 	if err != nil {
-		return Release{}, fmt.Errorf("release: %w", err)
+		return nil, fmt.Errorf("release: %w", err)
 	}
-	rec, err := parseRecord(answer.hash(1))
+	rec, err := s.parseRecord(answer.hash(1))
 	if err != nil {
-		return Release{}, fmt.Errorf("release: %w", err)
+		return nil, fmt.Errorf("release: %w", err)
 	}
-	return rec.release(orderID), nil
+	return rec, nil
 }
 
 func releaseArgs(p, id string, reason vn.EndReason, tombstone time.Duration) (keys []string, args []any) {
@@ -252,8 +138,16 @@ func releaseArgs(p, id string, reason vn.EndReason, tombstone time.Duration) (ke
 // before. The Allocation it returns is unsettled: the ledger must learn the new end.
 // Errors: vn.ErrOrderUnknown, vn.ErrOrderEnded, vn.ErrUnavailable.
 func (s *Store) Extend(ctx context.Context, orderID string, ttl time.Duration) (Allocation, error) {
-	keys, args := extendArgs(s.layout.ofOrder(orderID), orderID, ttl)
-	answer, err := s.run(ctx, s.scripts.extend, keys, args)
+	partition := s.layout.home(orderID)
+	answer, err := s.extendIn(ctx, partition, orderID, ttl)
+	if err == nil && answer.int(0) == extendForwarded {
+		m, damaged := s.readMark(answer.string(1), answer.string(2))
+		if damaged != nil {
+			return Allocation{}, fmt.Errorf("extend: %w", damaged)
+		}
+		partition = m.at
+		answer, err = s.extendIn(ctx, partition, orderID, ttl)
+	}
 	if err != nil {
 		return Allocation{}, fmt.Errorf("extend: %w", err)
 	}
@@ -261,10 +155,12 @@ func (s *Store) Extend(ctx context.Context, orderID string, ttl time.Duration) (
 	case extendExtended:
 	case extendUnknown:
 		return Allocation{}, vn.ErrOrderUnknown
-	default:
+	case extendEnded:
 		return Allocation{}, vn.ErrOrderEnded
+	default:
+		return Allocation{}, fmt.Errorf("extend: %w", errReply)
 	}
-	rec, err := parseRecord(answer.hash(1))
+	rec, err := s.parseRecord(answer.hash(1))
 	if err != nil {
 		return Allocation{}, fmt.Errorf("extend: %w", err)
 	}
@@ -283,11 +179,18 @@ func (s *Store) Extend(ctx context.Context, orderID string, ttl time.Duration) (
 			sealed[called][calling] = seal.Sealed(b.sealed())
 		}
 	}
-	return rec.allocation(orderID, sealed), nil
+	a := rec.allocation(orderID, sealed)
+	a.Partition = partition
+	return a, nil
 }
 
-func extendArgs(p, id string, ttl time.Duration) (keys []string, args []any) {
-	return []string{guardKey(p), metaKey(p), orderKey(p, id), leasesKey(p)}, []any{id, millis(ttl)}
+func (s *Store) extendIn(ctx context.Context, partition int, orderID string, ttl time.Duration) (reply, error) {
+	keys, args := extendArgs(s.layout.prefixes[partition], orderID, ttl, s.config.Tombstone)
+	return s.run(ctx, s.scripts.extend, keys, args)
+}
+
+func extendArgs(p, id string, ttl, tombstone time.Duration) (keys []string, args []any) {
+	return []string{guardKey(p), metaKey(p), orderKey(p, id), leasesKey(p)}, []any{id, millis(ttl), millis(tombstone)}
 }
 
 // Order returns an order, an ended one until its tombstone goes. An order whose lease
@@ -295,65 +198,121 @@ func extendArgs(p, id string, ttl time.Duration) (keys []string, args []any) {
 func (s *Store) Order(ctx context.Context, orderID string) (vn.Assignment, error) {
 	ctx, cancel := s.bound(ctx)
 	defer cancel()
-	p := s.layout.ofOrder(orderID)
+	rec, now, err := s.orderIn(ctx, s.layout.home(orderID), orderID)
+	if err != nil {
+		return vn.Assignment{}, err
+	}
+	if rec.forward == nil {
+		return rec.assignment(orderID, now), nil
+	}
+	there, now, err := s.orderIn(ctx, rec.forward.at, orderID)
+	switch {
+	case errors.Is(err, vn.ErrOrderUnknown) && rec.state == vn.Ended, err == nil && rec.state == vn.Ended && there.state == vn.Active:
+		// Its end has not come there yet, but nobody may take it for a live one.
+		return rec.assignment(orderID, now), nil
+	case err != nil:
+		return vn.Assignment{}, err
+	}
+	return there.assignment(orderID, now), nil
+}
+
+// orderIn reads an order's hash in one partition, and the time there. One that only
+// points elsewhere has neither an active nor an ended state, one that was refused
+// there is unknown.
+func (s *Store) orderIn(ctx context.Context, partition int, orderID string) (*record, time.Time, error) {
+	p := s.layout.prefixes[partition]
 	var (
 		hash  *redis.MapStringStringCmd
 		clock *redis.StringCmd
-		now   *redis.TimeCmd
 	)
 	_, err := s.client.Pipelined(ctx, func(pipe redis.Pipeliner) error {
 		hash = pipe.HGetAll(ctx, orderKey(p, orderID))
 		clock = pipe.HGet(ctx, metaKey(p), "clock")
-		now = pipe.Time(ctx)
 		return nil
 	})
 	if err != nil && !errors.Is(err, redis.Nil) {
-		return vn.Assignment{}, fmt.Errorf("read the order: %w", unavailable(err))
+		return nil, time.Time{}, fmt.Errorf("read the order: %w", unavailable(err))
 	}
-	if len(hash.Val()) == 0 {
-		return vn.Assignment{}, vn.ErrOrderUnknown
+	if len(hash.Val()) == 0 || hash.Val()["state"] == stateRefused {
+		return nil, time.Time{}, vn.ErrOrderUnknown
 	}
-	rec, err := parseRecord(hash.Val())
+	rec, err := s.parseRecord(hash.Val())
 	if err != nil {
-		return vn.Assignment{}, err
+		return nil, time.Time{}, err
 	}
-	at := now.Val()
-	if mark, err := parseMillis(clock.Val()); err == nil && mark.After(at) {
-		at = mark
+	now, err := s.timeAt(ctx, p, clock.Val())
+	return rec, now, err
+}
+
+// timeAt returns the time that the scripts of a partition go by: its master's, or the
+// high-water mark if that is later.
+func (s *Store) timeAt(ctx context.Context, p, highWater string) (time.Time, error) {
+	var node redis.Cmdable = s.client
+	if cluster, ok := s.client.(*redis.ClusterClient); ok {
+		// A command without a key would go to any node, also to one that is away.
+		master, err := cluster.MasterForKey(ctx, metaKey(p))
+		if err != nil {
+			return time.Time{}, fmt.Errorf("read the time: %w", unavailable(err))
+		}
+		node = master
 	}
-	return rec.assignment(orderID, rec.active && !rec.end.After(at)), nil
+	now, err := node.Time(ctx).Result()
+	if err != nil {
+		return time.Time{}, fmt.Errorf("read the time: %w", unavailable(err))
+	}
+	if mark, err := parseMillis(highWater); err == nil && mark.After(now) {
+		now = mark
+	}
+	return now, nil
 }
 
 // Reap ends the orders whose lease has run out and moves the VNs that have rested to
-// the free ones, at most 50 orders a call; more tells that more is due at once. ended
-// holds every order whose release the ledger must learn now: those that ran out, and
-// those that were ended at least 30 s ago and never settled.
+// the free ones, at most 50 orders of each partition a call; more tells that more is due
+// at once. ended holds every order whose release the ledger must learn now: those that
+// ran out, and those that were ended at least 30 s ago and never settled. What is
+// returned beside an error was done all the same.
 func (s *Store) Reap(ctx context.Context) (ended []Release, more bool, err error) {
-	for _, p := range s.layout.prefixes {
-		e, m, err := s.reapPartition(ctx, p, unsettledAgain)
-		ended, more = append(ended, e...), more || m
-		if err != nil {
-			return ended, more, err
+	var mu sync.Mutex
+	err = s.eachPartition(ctx, func(ctx context.Context, i int) error {
+		recs, m, err := s.reapPartition(ctx, s.layout.prefixes[i], unsettledAgain)
+		for id, rec := range recs {
+			r := rec.release(id, i)
+			if rec.forward != nil {
+				there, e := s.releaseThere(ctx, id, rec)
+				if err = errors.Join(err, e); e != nil || there.Settled || !there.Known {
+					continue
+				}
+				r = there
+			}
+			mu.Lock()
+			ended = append(ended, r)
+			mu.Unlock()
 		}
-	}
-	return ended, more, nil
+		mu.Lock()
+		defer mu.Unlock()
+		more = more || m
+		return err
+	})
+	return ended, more, err
 }
 
-func (s *Store) reapPartition(ctx context.Context, p string, again time.Duration) (ended []Release, more bool, err error) {
+func (s *Store) reapPartition(ctx context.Context, p string, again time.Duration) (ended map[string]*record, more bool, err error) {
 	keys, args := reapArgs(p, s.config.Tombstone, again)
 	answer, err := s.run(ctx, s.scripts.reap, keys, args)
 	if err != nil {
 		return nil, false, fmt.Errorf("reap: %w", err)
 	}
 	orders := answer.list(1)
+	ended = make(map[string]*record, len(orders)/2)
 	for i := 0; i+1 < len(orders); i += 2 {
-		rec, err := parseRecord(orders.hash(i + 1))
-		if err != nil {
-			return ended, false, fmt.Errorf("reap: %w", err)
+		rec, e := s.parseRecord(orders.hash(i + 1))
+		if e != nil {
+			err = errors.Join(err, fmt.Errorf("reap: %w", e))
+			continue
 		}
-		ended = append(ended, rec.release(orders.string(i)))
+		ended[orders.string(i)] = rec
 	}
-	return ended, answer.int(0) == 1, nil
+	return ended, answer.int(0) == 1, err
 }
 
 func reapArgs(p string, tombstone, again time.Duration) (keys []string, args []any) {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -150,27 +151,51 @@ func drainArgs(p, pool string, number vn.Number, only string) (keys []string, ar
 	return []string{guardKey(p), metaKey(p), inventoryKey(p), totalKey(p)}, []any{number.Digits(), pool, only}
 }
 
-// Stock counts the VNs now, a row for each pool and carrier that ever had one. Rows
+// Stock counts the VNs of all partitions, a row for each pool and carrier that ever had
+// one. Each partition is counted at one moment, the partitions one after the other. Rows
 // come in no order.
 func (s *Store) Stock(ctx context.Context) ([]Stock, error) {
+	rows := make([][]Stock, len(s.layout.prefixes))
+	err := s.eachPartition(ctx, func(ctx context.Context, i int) (err error) {
+		rows[i], err = s.stockOf(ctx, s.layout.prefixes[i])
+		return err
+	})
+	return sumStock(slices.Concat(rows...)), err
+}
+
+// sumStock adds the rows of the same pool and carrier up.
+func sumStock(rows []Stock) []Stock {
+	at := make(map[[2]string]int, len(rows))
 	var out []Stock
-	for _, p := range s.layout.prefixes {
-		answer, err := s.run(ctx, s.scripts.stock, stockKeys(p), nil)
-		if err != nil {
-			return nil, fmt.Errorf("stock: %w", err)
+	for _, row := range rows {
+		i, ok := at[[2]string{row.Pool, row.Carrier}]
+		if !ok {
+			i = len(out)
+			at[[2]string{row.Pool, row.Carrier}] = i
+			out = append(out, Stock{Pool: row.Pool, Carrier: row.Carrier})
 		}
-		for i := range answer {
-			row := answer.list(i)
-			pool, carrier, _ := strings.Cut(row.string(0), ":")
-			st := Stock{
-				Pool: pool, Carrier: carrier, Total: row.int(1), Free: row.int(2),
-				Cooling: row.int(3), Draining: row.int(4),
-			}
-			st.Leased = st.Total - st.Free - st.Cooling - st.Draining
-			out = append(out, st)
-		}
+		out[i].add(&row)
 	}
-	return out, nil
+	return out
+}
+
+func (s *Store) stockOf(ctx context.Context, p string) ([]Stock, error) {
+	answer, err := s.run(ctx, s.scripts.stock, stockKeys(p), nil)
+	if err != nil {
+		return nil, fmt.Errorf("stock: %w", err)
+	}
+	rows := make([]Stock, 0, len(answer))
+	for i := range answer {
+		row := answer.list(i)
+		pool, carrier, _ := strings.Cut(row.string(0), ":")
+		st := Stock{
+			Pool: pool, Carrier: carrier, Total: row.int(1), Free: row.int(2),
+			Cooling: row.int(3), Draining: row.int(4),
+		}
+		st.Leased = st.Total - st.Free - st.Cooling - st.Draining
+		rows = append(rows, st)
+	}
+	return rows, nil
 }
 
 func stockKeys(p string) []string { return []string{guardKey(p), metaKey(p), totalKey(p)} }

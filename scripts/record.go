@@ -16,7 +16,8 @@ var errRecord = errors.New("an order in Redis is damaged; run `callmask check`")
 
 // record is an order's hash, parsed.
 type record struct {
-	active    bool
+	state     vn.State // empty for a mark alone
+	forward   *mark    // to the partition that the order is in, when that is not its own
 	reason    vn.EndReason
 	pool      string
 	carrier   string
@@ -28,21 +29,40 @@ type record struct {
 	fences    []uint64
 	retired   []vn.Number
 	end       time.Time // lease end when active, else the moment it ended
-	lease     time.Time // of an ended order: its recorded lease end
 	cooldown  time.Duration
 	settled   bool
 }
 
+// The states of an order's hash that has no VNs: it points to another partition, or
+// keeps the mark that was refused in this one.
+const (
+	stateForwarded = "forwarded"
+	stateRefused   = "refused"
+)
+
+func (s *Store) parseRecord(h map[string]string) (*record, error) {
+	r, err := parseRecord(h)
+	if err == nil && h["at"] != "" {
+		r.forward, err = s.readMark(h["mark"], h["at"])
+	}
+	return r, err
+}
+
 func parseRecord(h map[string]string) (*record, error) {
-	r := &record{
-		active: liveOrder(h), reason: vn.EndReason(h["reason"]), settled: h["settled"] == "1",
+	r := &record{state: vn.Ended, reason: vn.EndReason(h["reason"]), settled: h["settled"] == "1"}
+	if liveOrder(h) {
+		r.state = vn.Active
+	}
+	if h["state"] == stateForwarded {
+		r.state = ""
+		return r, nil
 	}
 	var err error
 	if r.end, err = parseMillis(h["end"]); err != nil {
 		return nil, err
 	}
 	if h["numbers"] == "" {
-		if r.active {
+		if r.state == vn.Active {
 			return nil, errRecord
 		}
 		return r, nil // a tombstone of an order that never had an assignment
@@ -64,9 +84,8 @@ func parseRecord(h map[string]string) (*record, error) {
 	if len(r.fences) != len(r.numbers) {
 		return nil, errRecord
 	}
-	if !r.active {
-		r.lease, err = parseMillis(h["lease"])
-		return r, err
+	if r.state == vn.Ended {
+		return r, nil
 	}
 	r.roles = strings.Split(h["roles"], ",")
 	tokens := h["tokens"]
@@ -126,13 +145,13 @@ func parseFences(texts []string) ([]uint64, error) {
 	return fences, nil
 }
 
-// assignment returns the order as others may see it.
-func (r *record) assignment(id string, lapsed bool) vn.Assignment {
+// assignment returns the order as others may see it at this moment.
+func (r *record) assignment(id string, now time.Time) vn.Assignment {
 	a := vn.Assignment{OrderID: id, Pool: r.pool}
 	switch {
-	case !r.active:
+	case r.state == vn.Ended:
 		a.State, a.EndReason = vn.Ended, r.reason
-	case lapsed:
+	case !r.end.After(now):
 		a.State, a.EndReason = vn.Ended, vn.Expired
 	default:
 		a.State, a.ExpiresAt = vn.Active, r.end
@@ -147,7 +166,7 @@ func (r *record) assignment(id string, lapsed bool) vn.Assignment {
 // party.
 func (r *record) allocation(id string, sealed [][]seal.Sealed) Allocation {
 	a := Allocation{
-		Assignment: r.assignment(id, false), Carrier: r.carrier, Cooldown: r.cooldown,
+		Assignment: r.assignment(id, time.Time{}), Carrier: r.carrier, Cooldown: r.cooldown,
 		KeyID: r.keyID, Tokens: r.tokens, Settled: r.settled,
 	}
 	for i, n := range r.numbers {
@@ -156,13 +175,10 @@ func (r *record) allocation(id string, sealed [][]seal.Sealed) Allocation {
 	return a
 }
 
-func (r *record) release(id string) Release {
+func (r *record) release(id string, partition int) Release {
 	out := Release{
-		OrderID: id, Known: len(r.numbers) > 0, Pool: r.pool, Carrier: r.carrier,
-		Reason: r.reason, EndedAt: r.end, Settled: r.settled,
-	}
-	if out.Known {
-		out.RestedBy = r.lease.Add(r.cooldown)
+		OrderID: id, Partition: partition, Known: len(r.numbers) > 0, Pool: r.pool, Carrier: r.carrier,
+		Reason: r.reason, EndedAt: r.end, Cooldown: r.cooldown, Settled: r.settled,
 	}
 	for i, n := range r.numbers {
 		out.Numbers = append(out.Numbers, ReleasedNumber{

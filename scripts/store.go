@@ -20,9 +20,9 @@ import (
 
 // Config holds what Store needs to know. The zero value of a field is its default.
 type Config struct {
-	// Partitions is the number of hash tags that the keys are spread over. It is
-	// written to Redis once and cannot be changed afterwards. Default 1, the only
-	// number wired so far.
+	// Partitions is the number of hash tags that the keys are spread over, 1 to 1024. It
+	// is written to Redis once and cannot be changed afterwards. 0 means what Redis holds;
+	// where it holds nothing yet, 1 on a single Redis and 16 on a Cluster.
 	Partitions int
 	// Tombstone is how long an ended order is remembered. It must be longer than a
 	// message can wait in the ORDERS stream, or a late event would bring an order
@@ -52,6 +52,7 @@ type Store struct {
 	scripts *registry
 	layout  *layout
 	reader  Reader
+	sweeps  sweeps
 	lookups sync.Pool // of *lookup
 	vns     vnIndex
 	// lapsed counts bindings that Redis still served after their lease end.
@@ -60,9 +61,6 @@ type Store struct {
 
 // New returns a Store on client, which stays the caller's to close.
 func New(config Config, client redis.UniversalClient, keys *seal.Keyset) (*Store, error) {
-	if config.Partitions == 0 {
-		config.Partitions = 1
-	}
 	if config.Tombstone == 0 {
 		config.Tombstone = 25 * time.Hour
 	}
@@ -72,8 +70,8 @@ func New(config Config, client redis.UniversalClient, keys *seal.Keyset) (*Store
 	if config.OrdersMaxAge == 0 {
 		config.OrdersMaxAge = 24 * time.Hour
 	}
-	if config.Partitions != 1 {
-		return nil, fmt.Errorf("partitions: %d is not supported, only 1 is", config.Partitions)
+	if config.Partitions < 0 || config.Partitions > maxPartitions {
+		return nil, fmt.Errorf("partitions: is %d; use 1 to %d", config.Partitions, maxPartitions)
 	}
 	if config.Tombstone <= config.OrdersMaxAge {
 		return nil, fmt.Errorf("tombstone: %s must be longer than the ORDERS stream keeps messages (%s)",
@@ -85,82 +83,14 @@ func New(config Config, client redis.UniversalClient, keys *seal.Keyset) (*Store
 	}
 	s := &Store{
 		config: config, client: client, keys: keys, scripts: scripts,
-		layout: newLayout(config.Partitions), reader: config.Reader,
+		reader: config.Reader, sweeps: sweeps{turn: make(chan struct{}, 1)},
 	}
+	s.layout = newLayout(max(1, config.Partitions)) // Start may learn another number
 	s.lookups.New = newLookup
 	if s.reader == nil {
 		s.reader = plainReader{s}
 	}
 	return s, nil
-}
-
-// Start checks that the server can keep the promises (version, eviction policy),
-// that the layout in Redis is ours, and loads the scripts on every node. The error
-// says what to change.
-func (s *Store) Start(ctx context.Context) error {
-	ctx, cancel := s.bound(ctx)
-	defer cancel()
-	check := func(ctx context.Context, node *redis.Client) error { return s.checkNode(ctx, node) }
-	var err error
-	if cluster, ok := s.client.(*redis.ClusterClient); ok {
-		err = cluster.ForEachMaster(ctx, check)
-	} else if single, ok := s.client.(*redis.Client); ok {
-		err = check(ctx, single)
-	}
-	if err != nil {
-		return err
-	}
-	for _, script := range s.scripts.all {
-		if err := script.Load(ctx, s.client).Err(); err != nil {
-			return fmt.Errorf("load the scripts: %w", unavailable(err))
-		}
-	}
-	return s.checkLayout(ctx)
-}
-
-func (s *Store) checkNode(ctx context.Context, node *redis.Client) error {
-	at := node.Options().Addr
-	info, err := node.Info(ctx, "server").Result()
-	if err != nil {
-		return fmt.Errorf("redis %s: %w", at, unavailable(err))
-	}
-	version := infoField(info, "redis_version")
-	if major, _, _ := strings.Cut(version, "."); major == "" || len(major) == 1 && major < "7" {
-		return fmt.Errorf("redis %s: version %s is too old, callmask needs 7.0 or newer", at, version)
-	}
-	if info, err = node.Info(ctx, "memory").Result(); err != nil {
-		return fmt.Errorf("redis %s: %w", at, unavailable(err))
-	}
-	if policy := infoField(info, "maxmemory_policy"); policy != "noeviction" {
-		return fmt.Errorf("redis %s: maxmemory-policy is %q, set it to noeviction: an evicted key is a lost order", at, policy)
-	}
-	return nil
-}
-
-func infoField(info, name string) string {
-	_, rest, _ := strings.Cut(info, name+":")
-	value, _, _ := strings.Cut(rest, "\r")
-	return value
-}
-
-func (s *Store) checkLayout(ctx context.Context) error {
-	want := map[string]string{"schema": strconv.Itoa(Schema), "partitions": strconv.Itoa(s.config.Partitions)}
-	for field, value := range want {
-		if err := s.client.HSetNX(ctx, layoutKey, field, value).Err(); err != nil {
-			return fmt.Errorf("write %s: %w", layoutKey, unavailable(err))
-		}
-	}
-	have, err := s.client.HGetAll(ctx, layoutKey).Result()
-	if err != nil {
-		return fmt.Errorf("read %s: %w", layoutKey, unavailable(err))
-	}
-	for field, value := range want {
-		if have[field] != value {
-			return fmt.Errorf("redis holds data with %s %s, this callmask is set to %s: use the setting that the data was made with",
-				field, have[field], value)
-		}
-	}
-	return nil
 }
 
 // Ping tells whether Redis answers.
@@ -176,32 +106,33 @@ func (s *Store) Ping(ctx context.Context) error {
 // Ready tells whether every partition is marked ready. One that is not is COLD:
 // Redis is new, or has lost its data.
 func (s *Store) Ready(ctx context.Context) (bool, error) {
-	ctx, cancel := s.bound(ctx)
-	defer cancel()
-	for _, p := range s.layout.prefixes {
-		ready, err := s.client.HGet(ctx, metaKey(p), "ready").Result()
+	var cold atomic.Bool
+	err := s.eachPartition(ctx, func(ctx context.Context, i int) error {
+		ready, err := s.client.HGet(ctx, metaKey(s.layout.prefixes[i]), "ready").Result()
 		if err != nil && !errors.Is(err, redis.Nil) {
-			return false, fmt.Errorf("read whether the partition is ready: %w", unavailable(err))
+			return fmt.Errorf("read whether it is ready: %w", unavailable(err))
 		}
 		if ready != "1" {
-			return false, nil
+			cold.Store(true)
 		}
-	}
-	return true, nil
+		return nil
+	})
+	return err == nil && !cold.Load(), err
 }
 
 // MarkReady marks every partition ready. Only two may do that: who has seen that
 // the LEDGER stream never held a record, and `callmask rebuild`.
 func (s *Store) MarkReady(ctx context.Context) error {
-	ctx, cancel := s.bound(ctx)
-	defer cancel()
-	for _, p := range s.layout.prefixes {
-		if err := s.client.HSet(ctx, metaKey(p), "ready", "1").Err(); err != nil {
-			return fmt.Errorf("mark the partition ready: %w", unavailable(err))
+	return s.eachPartition(ctx, func(ctx context.Context, i int) error {
+		if err := s.client.HSet(ctx, metaKey(s.layout.prefixes[i]), "ready", "1").Err(); err != nil {
+			return fmt.Errorf("mark it ready: %w", unavailable(err))
 		}
-	}
-	return nil
+		return nil
+	})
 }
+
+// Partitions returns the number of partitions; Start must have returned.
+func (s *Store) Partitions() int { return len(s.layout.prefixes) }
 
 // LapsedBindings returns how many calls were refused because Redis still served a
 // binding whose lease had ended by this process's clock.

@@ -350,13 +350,19 @@ func TestStartRefusesWhatCannotKeepThePromises(t *testing.T) {
 
 	c := testkit.Redis(t).Client(t)
 	require.NoError(t, c.HSet(t.Context(), layoutKey, "schema", "1", "partitions", "16").Err())
-	other, err := New(Config{}, c, keys)
+	other, err := New(Config{Partitions: 8}, c, keys)
 	require.NoError(t, err)
 	require.ErrorContains(t, other.Start(t.Context()), "partitions 16")
+	adopts, err := New(Config{}, c, keys)
+	require.NoError(t, err)
+	require.NoError(t, adopts.Start(t.Context()))
+	require.Equal(t, 16, adopts.Partitions())
+	require.NoError(t, c.HSet(t.Context(), layoutKey, "partitions", "many").Err())
+	require.ErrorContains(t, adopts.Start(t.Context()), `"many"`)
 
 	_, err = New(Config{Tombstone: 24 * time.Hour}, c, keys)
 	require.ErrorContains(t, err, "tombstone")
-	_, err = New(Config{Partitions: 3}, c, keys)
+	_, err = New(Config{Partitions: 2000}, c, keys)
 	require.ErrorContains(t, err, "partitions")
 }
 

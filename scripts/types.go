@@ -18,6 +18,19 @@ type AllocateRequest struct {
 	Order    vn.Order
 	Cooldown time.Duration // the pool's; kept with the order
 	Carriers []Carrier     // whose VNs may be used, the preferred first; never empty
+
+	// Lost and Won tell of a race lost in the ledger. If the order still holds one of
+	// the Lost, it forgets that assignment, which nobody has heard of, and takes other
+	// VNs. Those Won, whose `released` is in the ledger, rest for the cool-down, the Lost
+	// until their lease would have ended.
+	Lost []vn.Number
+	Won  []Fenced
+}
+
+// Fenced is a VN with the sequence of its last ledger record.
+type Fenced struct {
+	VN    vn.Number
+	Fence uint64
 }
 
 // Allocation is an order's assignment together with what the ledger must record.
@@ -30,7 +43,8 @@ type Allocation struct {
 	Numbers    []LeasedNumber // by party: the VN that the others dial to reach it
 	Replayed   bool           // the order had this assignment before the call
 	Settled    bool           // the ledger and the apps know it already
-	Free       int            // VNs of the pool left to allocate after this call
+	Free       int            // VNs of the pool left after this call, guessed from those of this partition
+	Partition  int            // where its VNs and its hash are
 }
 
 // LeasedNumber is one VN of an Allocation.
@@ -47,17 +61,16 @@ type LeasedNumber struct {
 
 // Release is what ending an order did, or had done before.
 type Release struct {
-	OrderID string
-	Known   bool // false: the order never had an assignment; only a tombstone was left
-	Pool    string
-	Carrier string
-	Reason  vn.EndReason
-	EndedAt time.Time
-	Numbers []ReleasedNumber
-	// RestedBy is when the VNs may serve another order even if this end is never
-	// settled: the recorded lease end + cool-down.
-	RestedBy time.Time
-	Settled  bool // the ledger and the apps know it already; nothing is left to do
+	OrderID   string
+	Known     bool // false: the order never had an assignment; only a tombstone was left
+	Pool      string
+	Carrier   string
+	Reason    vn.EndReason
+	EndedAt   time.Time
+	Numbers   []ReleasedNumber
+	Cooldown  time.Duration
+	Settled   bool // the ledger and the apps know it already; nothing is left to do
+	Partition int  // where its VNs are
 }
 
 // ReleasedNumber is one VN of an ended order.
@@ -105,4 +118,12 @@ type Stock struct {
 	Cooling       int
 	Draining      int
 	Total         int
+}
+
+func (s *Stock) add(o *Stock) {
+	s.Free += o.Free
+	s.Leased += o.Leased
+	s.Cooling += o.Cooling
+	s.Draining += o.Draining
+	s.Total += o.Total
 }

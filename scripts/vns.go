@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 	"sync"
 	"time"
 
@@ -77,15 +78,24 @@ func (s *Store) RefreshVNs(ctx context.Context) error {
 func (s *Store) inventoryChanges(ctx context.Context) (string, error) {
 	ctx, cancel := s.bound(ctx)
 	defer cancel()
-	var changes string
-	for _, p := range s.layout.prefixes {
-		c, err := s.client.HGet(ctx, metaKey(p), "changes").Result()
-		if err != nil && !errors.Is(err, redis.Nil) {
+	changes := make([]*redis.StringCmd, len(s.layout.prefixes))
+	_, err := s.client.Pipelined(ctx, func(pipe redis.Pipeliner) error {
+		for i, p := range s.layout.prefixes {
+			changes[i] = pipe.HGet(ctx, metaKey(p), "changes")
+		}
+		return nil
+	})
+	if err != nil && !errors.Is(err, redis.Nil) {
+		return "", fmt.Errorf("read the inventory's changes: %w", unavailable(err))
+	}
+	var all strings.Builder
+	for _, c := range changes {
+		if err := c.Err(); err != nil && !errors.Is(err, redis.Nil) {
 			return "", fmt.Errorf("read the inventory's changes: %w", unavailable(err))
 		}
-		changes += c + " "
+		all.WriteString(c.Val() + " ")
 	}
-	return changes, nil
+	return all.String(), nil
 }
 
 func (s *Store) scanVNs(ctx context.Context, p string, into map[vn.Number]struct{}) error {

@@ -132,7 +132,7 @@ func (r *rig) configured(t *testing.T) settings.Carrier {
 // Redis may take the given time.
 func (r *rig) store(t *testing.T, timeout time.Duration) *scripts.Store {
 	t.Helper()
-	client, err := app.NewRedis(r.server.URL(), timeout, 16)
+	client, err := app.NewRedis(settings.RedisAt{URL: r.server.URL()}, timeout, 16)
 	require.NoError(t, err)
 	t.Cleanup(func() { _ = client.Close() })
 	reader, err := router.NewCoalescer(client, router.CoalescerConfig{FlushTimeout: timeout * 2 / 5}, prometheus.NewRegistry())

@@ -15,23 +15,37 @@
 -- ARGV[5] key        id of the key that made the tokens
 -- ARGV[6] roles      by party, joined by commas
 -- ARGV[7] tokens     by party, 16 bytes each, joined
--- ARGV[8+] carrier   name, then
--- ARGV[9+] carrier_id  0-255, a pair for each carrier; then the packed bindings
+-- ARGV[8] mark       in another partition: the mark that points here; in the order's own: the one found refused, or 0
+-- ARGV[9] next       in another partition: here; in the order's own: which one to point to if too few are here, or -
+-- ARGV[10] tombstone how long a mark outlives the lease, ms
+-- ARGV[11] lost      VNs that another order has in the ledger, joined by commas
+-- ARGV[12] won       VN and fence of those that the order had beside them, joined by commas
+-- ARGV[13+] carrier  name, then
+-- ARGV[14+] carrier_id  0-255, a pair for each carrier; then the packed bindings
 -- without carrier, lease end and VN: for each party called, one for each party calling
--- TOUCHES {t}:vn:<VN> of the VNs taken (names known once they are)
+-- TOUCHES {t}:vn:<VN> of the VNs taken or forgotten; of the latter {t}:cooling {t}:draining {t}:total as well
 -- RETURNS {1 ALLOCATED, lease end ms, carrier, VNs left, {VN...}, {inventory entry...}}
 -- RETURNS {2 REPLAYED, {order hash...}}  {3 ENDED, {order hash...}}  {4 EXHAUSTED, VNs left}  {5 COLD}
+-- RETURNS {6 FORWARDED, mark, partition}: the order is, or is to be, in that partition
 -- include lib_clock.lua
 -- include lib_order.lua
+-- include lib_forget.lua
+-- include lib_spill.lua
+-- include lib_take.lua
 local _, meta, order, leases, inventory = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5]
-local id, pool, ttl, cooldown, key, roles, tokens = unpack(ARGV, 1, 7)
+local id, pool, ttl, cooldown, key, roles, tokens, mark, next, tombstone, lost, won = unpack(ARGV, 1, 12)
 if redis.call('HGET', meta, 'ready') ~= '1' then return {5} end
 local now, seen = clock(meta)
 local held, flat = load_order(order)
-if held.state then
+if held.state == 'active' and lost ~= '' and holds_any(held, lost) then
+  forget(prefix_of(meta), now, id, held, won)
+  held = {}
+end
+if held.state == 'active' or held.state == 'ended' then
   local live = held.state == 'active' and not lapsed(held, now)
   return {live and 2 or 3, flat}
 end
+if held.state == 'forwarded' and held.mark ~= mark then return {6, held.mark, held.at} end
 
 local parties, carriers = #tokens / 16, (#KEYS - 5) / 2
 local left, chosen = 0, nil
@@ -40,38 +54,24 @@ for c = 1, carriers do
   left = left + have
   if have >= parties then chosen = chosen or c end
 end
-if not chosen then return {4, left} end
-
-local carrier, carrier_id = ARGV[6 + 2 * chosen], ARGV[7 + 2 * chosen]
-local cooling = KEYS[5 + 2 * chosen]
-local numbers = redis.call('SPOP', KEYS[4 + 2 * chosen], parties)
-if #numbers < parties then
-  for _, number in ipairs(redis.call('ZRANGE', cooling, '-inf', ms(now), 'BYSCORE', 'LIMIT', 0, parties - #numbers)) do
-    redis.call('ZREM', cooling, number)
-    numbers[#numbers + 1] = number
-  end
+if next == 'here' and refused(held, mark, now) then chosen = nil end
+if not chosen then
+  if next == 'here' then refuse(order, held, mark, now)
+  elseif next == '-' and held.state then give_up(order, now) end
+  if next == 'here' or next == '-' then return {4, left} end
+  keep_clock(meta, now, seen)
+  return {6, forward(order, held, now, next, ttl + tombstone), next}
 end
+
+local carrier, carrier_id = ARGV[11 + 2 * chosen], ARGV[12 + 2 * chosen]
+local numbers = take(KEYS[4 + 2 * chosen], KEYS[5 + 2 * chosen], now, parties)
 local entries, fences = redis.call('HMGET', inventory, unpack(numbers)), {}
 local lease_end = ms(now + ttl)
-local carrier_byte, seconds = struct.pack('B', carrier_id), struct.pack('>I4', math.ceil(lease_end / 1000))
-local template, bindings = 7 + 2 * carriers, {}
-for called = 1, parties do bindings[called] = prefix_of(meta) .. 'vn:' .. numbers[called] end
-redis.call('DEL', unpack(bindings))
+bind(prefix_of(meta), numbers, tokens, carrier_id, lease_end, 12 + 2 * carriers)
 for called = 1, parties do
-  local fields = {}
-  for calling = 1, parties do
-    if calling ~= called then
-      template = template + 1
-      local packed = ARGV[template]
-      fields[#fields + 1] = string.sub(tokens, calling * 16 - 15, calling * 16)
-      fields[#fields + 1] = string.sub(packed, 1, 2) .. carrier_byte .. string.sub(packed, 4, 4) .. seconds
-        .. struct.pack('>I8', tonumber(numbers[calling])) .. string.sub(packed, 17)
-    end
-  end
-  redis.call('HSET', bindings[called], unpack(fields))
-  redis.call('PEXPIREAT', bindings[called], lease_end)
   fences[called] = string.match(entries[called] or '', '^%S+ %S+ (%d+)') or '0'
 end
+if held.state then redis.call('DEL', order) end
 redis.call('HSET', order, 'terms', table.concat({pool, carrier, carrier_id, key, cooldown}, ' '), 'roles', roles,
   'tokens', tokens, 'numbers', table.concat(numbers, ','), 'fences', table.concat(fences, ','),
   'end', lease_end, 'settled', '0')

@@ -7,16 +7,21 @@
 -- KEYS[4] leases  {t}:leases      ZSET
 -- ARGV[1] id      the order's id
 -- ARGV[2] ttl     ms
+-- ARGV[3] tombstone  how long a mark outlives the lease, ms
 -- TOUCHES {t}:vn:<VN> of its VNs
 -- RETURNS {1 EXTENDED, {order hash...}, {{caller token, packed binding, ...} by VN...}}
--- RETURNS {2 UNKNOWN}  {3 ENDED}
+-- RETURNS {2 UNKNOWN}  {3 ENDED}  {4 FORWARDED, mark, partition}: the order may be in that partition
 -- include lib_clock.lua
 -- include lib_order.lua
 local _, meta, key, leases = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
-local id, ttl = ARGV[1], ARGV[2]
+local id, ttl, tombstone = ARGV[1], ARGV[2], ARGV[3]
 local now, seen = clock(meta)
 local order = load_order(key)
-if not order.state then return {2} end
+if order.state == 'forwarded' then
+  redis.call('PEXPIREAT', key, ms(math.max(redis.call('PEXPIRETIME', key), now + ttl + tombstone)))
+  return {4, order.mark, order.at}
+end
+if not order.state or order.state == 'refused' then return {2} end
 if order.state ~= 'active' or lapsed(order, now) then return {3} end
 
 local lease_end = ms(now + ttl)

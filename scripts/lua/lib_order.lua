@@ -11,6 +11,12 @@ local function load_order(key)
   return order, flat
 end
 
+-- bury leaves the tombstone of an order that has no VNs here.
+local function bury(key, now, reason, tombstone, settled)
+  redis.call('HSET', key, 'state', 'ended', 'reason', reason, 'end', ms(now), 'settled', settled)
+  redis.call('PEXPIREAT', key, ms(now + tombstone))
+end
+
 local function lapsed(order, now) return tonumber(order['end']) <= now end
 
 -- retire takes a VN out of the pool for good.
@@ -18,6 +24,15 @@ local function retire(prefix, where, number)
   redis.call('HDEL', prefix .. 'inventory', number)
   redis.call('HINCRBY', prefix .. 'total', where, -1)
   redis.call('HINCRBY', prefix .. 'meta', 'changes', 1)
+end
+
+-- keep_fence keeps the sequence of a VN's ledger record, unless a later one is known.
+local function keep_fence(inventory, number, fence)
+  local entry = redis.call('HGET', inventory, number)
+  local head, known, tail = string.match(entry or '', '^(%S+ %S+ )(%d+)( .*)$')
+  if head and tonumber(known) < tonumber(fence) then
+    redis.call('HSET', inventory, number, head .. fence .. tail)
+  end
 end
 
 -- end_order ends an active order: nothing routes any more, each VN rests until its

@@ -21,7 +21,7 @@ local due = redis.call('ZRANGE', leases, '-inf', ms(now), 'BYSCORE', 'LIMIT', 0,
 for _, id in ipairs(due) do
   local key = prefix .. 'order:' .. id
   local order = load_order(key)
-  if not order.state or order.state == 'ended' and order.settled == '1' then
+  if order.state ~= 'active' and order.settled ~= '0' then
     redis.call('ZREM', leases, id)
   elseif order.state == 'active' and not lapsed(order, now) then
     redis.call('ZADD', leases, order['end'], id)

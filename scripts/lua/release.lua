@@ -11,16 +11,20 @@
 -- TOUCHES {t}:cooling:<pool>:<carrier> {t}:draining:<pool>:<carrier> of the order's pool and carrier
 -- RETURNS {1 RELEASED, {order hash...}}  {2 REPLAYED, {order hash...}}
 -- RETURNS {3 UNKNOWN, {order hash...}}: a tombstone was left, so that a late `assigned` finds it
+-- A hash with `at` says that the order is to be ended in that partition as well.
 -- include lib_clock.lua
 -- include lib_order.lua
 local _, meta, key = KEYS[1], KEYS[2], KEYS[3]
 local id, reason, tombstone = ARGV[1], ARGV[2], ARGV[3]
 local now, seen = clock(meta)
 local status, order = 2, load_order(key)
-if not order.state then
+if order.state == 'forwarded' then
+  -- The tombstone keeps the mark, so that a repeat, or the reaper, ends it there too.
+  bury(key, now, reason, tombstone, '0')
+  redis.call('ZADD', prefix_of(meta) .. 'leases', ms(now + 30000), id)
+elseif not order.state or order.state == 'refused' then
   status = 3
-  redis.call('HSET', key, 'state', 'ended', 'reason', reason, 'end', ms(now), 'settled', '1')
-  redis.call('PEXPIREAT', key, ms(now + tombstone))
+  bury(key, now, reason, tombstone, '1')
 elseif order.state == 'active' then
   status = 1
   end_order(prefix_of(meta), now, id, order, reason, tombstone)

@@ -9,7 +9,7 @@
 -- ARGV[1] id         the order's id
 -- ARGV[2] state      active or ended: what the records say
 -- ARGV[3] end        the `end` that they say, ms
--- ARGV[4+] number    each VN, as the order's `numbers` has them, then
+-- ARGV[4+] number    each VN, as the order's `numbers` has them (none for a tombstone that points elsewhere), then
 -- ARGV[5+] fence     sequence of its record: a pair for each VN
 -- TOUCHES {t}:cooling:<pool>:<carrier> of the order's pool and carrier
 -- RETURNS {1 SETTLED}
@@ -22,18 +22,15 @@ local order, fences = load_order(key), {}
 for i = 4, #ARGV, 2 do
   local number, fence = ARGV[i], ARGV[i + 1]
   fences[#fences + 1] = fence
-  local entry = redis.call('HGET', inventory, number)
-  local head, known, tail = string.match(entry or '', '^(%S+ %S+ )(%d+)( .*)$')
-  if head and tonumber(known) < tonumber(fence) then
-    redis.call('HSET', inventory, number, head .. fence .. tail)
-  end
+  keep_fence(inventory, number, fence)
 end
-if order.state ~= state or order['end'] ~= at then return {2} end
+if order.state ~= state or order['end'] ~= at and not order.at then return {2} end
 if order.settled == '1' then return {1} end
 redis.call('HSET', key, 'settled', '1', 'fences', table.concat(fences, ','))
 if state == 'active' then return {1} end
 
 redis.call('ZREM', leases, id)
+if order.at then return {1} end
 -- A VN may rest only until release + cool-down now, if it still rests for this order:
 -- its score then is exactly what `release` wrote.
 local cooling = prefix_of(meta) .. 'cooling:' .. order.pool .. ':' .. order.carrier

@@ -22,6 +22,7 @@ import (
 	"github.com/callmask/callmask/cmd/callmask/settings"
 	"github.com/callmask/callmask/internal/embedded"
 	"github.com/callmask/callmask/internal/testkit"
+	"github.com/callmask/callmask/scripts"
 	"github.com/callmask/callmask/seal"
 )
 
@@ -223,6 +224,17 @@ func TestASecondStartFindsTheDataOfTheFirst(t *testing.T) {
 	require.ErrorContains(t, err, "restore it from a backup", "a new keyset would lose every order")
 }
 
+// laidOut starts a Redis that another role has written its layout to: a router alone
+// waits for that.
+func laidOut(t *testing.T) *testkit.RedisServer {
+	t.Helper()
+	server := testkit.Redis(t)
+	store, err := scripts.New(scripts.Config{}, server.Client(t), nil)
+	require.NoError(t, err)
+	require.NoError(t, store.Start(t.Context()))
+	return server
+}
+
 // external returns the flags of a process whose servers are elsewhere.
 func external(t *testing.T) map[string]string {
 	t.Helper()
@@ -230,7 +242,7 @@ func external(t *testing.T) map[string]string {
 	_, err := seal.Create(keyset)
 	require.NoError(t, err)
 	return map[string]string{
-		"redis-url": testkit.Redis(t).URL(), "nats-url": testkit.NATS(t).URL, "keyset": keyset, "api-token": token,
+		"redis-url": laidOut(t).URL(), "nats-url": testkit.NATS(t).URL, "keyset": keyset, "api-token": token,
 	}
 }
 
@@ -297,7 +309,7 @@ func TestARouterAnswersWhileNATSIsAway(t *testing.T) {
 }
 
 func TestReadyzNamesWhatIsMissingAndSaysDrainingFirst(t *testing.T) {
-	redisServer := testkit.Redis(t)
+	redisServer := laidOut(t)
 	flags := external(t)
 	flags["redis-url"], flags["drain-delay"] = redisServer.URL(), "2s"
 	r := start(t, app.Config{Settings: load(t, flags), Role: settings.Router, Logger: zerolog.Nop()})

@@ -11,16 +11,52 @@ import (
 	"github.com/callmask/callmask/cmd/callmask/settings"
 )
 
-// NewRedis returns a client for the URL of a setting. timeout bounds each read and
+// NewRedis returns a client of the Redis at a setting. timeout bounds each read and
 // write: short for calls, which wait for nobody, longer for everything else. pool is
 // the number of connections for each node.
 //
-// go-redis's own time-outs do not suit a call that waits: reads of 3 s, context
+// go-redis's own time-outs do not suit a call that waits: reads of 5 s, context
 // deadlines ignored, and a Cluster's state that is read anew only every 60 s.
-func NewRedis(url string, timeout time.Duration, pool int) (redis.UniversalClient, error) {
-	r, err := settings.ParseRedis(url)
+func NewRedis(at settings.RedisAt, timeout time.Duration, pool int) (redis.UniversalClient, error) {
+	r, err := parseRedis(at, timeout, pool)
 	if err != nil {
-		return nil, settings.Named("redis_url", err)
+		return nil, err
+	}
+	switch {
+	case r.Cluster:
+		return redis.NewClusterClient(clusterOptions(r.Options)), nil
+	case r.Sentinel:
+		return redis.NewFailoverClient(r.Options.Failover()), nil
+	default:
+		return redis.NewClient(r.Options.Simple()), nil
+	}
+}
+
+// newReplicas returns a client that reads from the replicas of the Redis at a setting,
+// nil where only one server is known.
+func newReplicas(at settings.RedisAt, timeout time.Duration, pool int) (redis.UniversalClient, error) {
+	r, err := parseRedis(at, timeout, pool)
+	if err != nil {
+		return nil, err
+	}
+	switch {
+	case r.Cluster:
+		o := clusterOptions(r.Options)
+		o.ReadOnly = true
+		return redis.NewClusterClient(o), nil
+	case r.Sentinel:
+		o := r.Options.Failover()
+		o.ReplicaOnly = true
+		return redis.NewFailoverClient(o), nil
+	default:
+		return nil, nil //nolint:nilnil // the contract
+	}
+}
+
+func parseRedis(at settings.RedisAt, timeout time.Duration, pool int) (*settings.Redis, error) {
+	r, err := settings.ParseRedis(at)
+	if err != nil {
+		return nil, err
 	}
 	o := r.Options
 	o.DialTimeout = max(timeout, time.Second)
@@ -32,12 +68,16 @@ func NewRedis(url string, timeout time.Duration, pool int) (redis.UniversalClien
 	// The answers are those of RESP2; RESP3 would look for pushed messages before each.
 	o.Protocol = 2
 	o.MaintNotificationsConfig = &maintnotifications.Config{Mode: maintnotifications.ModeDisabled}
-	if r.Cluster {
-		c := o.Cluster()
-		c.ClusterStateReloadInterval = time.Second
-		return redis.NewClusterClient(c), nil
-	}
-	return redis.NewClient(o.Simple()), nil
+	return r, nil
+}
+
+func clusterOptions(o *redis.UniversalOptions) *redis.ClusterOptions {
+	c := o.Cluster()
+	c.ClusterStateReloadInterval = time.Second
+	// The client of the Cluster tries again itself, at the node that is right by then.
+	c.MaxRetries = -1
+	c.MaxRedirects = 4
+	return c
 }
 
 // startPatience is how long a start waits for an external Redis or NATS that may

@@ -29,9 +29,13 @@ const deadPools = "callmask dead letter pools"
 
 func (a *App) has(role settings.Role) bool { return a.cfg.Role.Has(role) }
 
+func (a *App) redisAt() settings.RedisAt {
+	return settings.RedisAt{URL: a.at.RedisURL, TLS: a.set.RedisTLS}
+}
+
 // base connects to Redis and NATS and keeps the keyset up to date.
 func (a *App) base(ctx context.Context) error {
-	client, err := NewRedis(a.at.RedisURL, workTimeout, workConns)
+	client, err := NewRedis(a.redisAt(), workTimeout, workConns)
 	if err != nil {
 		return err
 	}
@@ -43,13 +47,20 @@ func (a *App) base(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	a.store, err = scripts.New(scripts.Config{Tombstone: a.set.Tombstone, Timeout: workTimeout, OrdersMaxAge: maxAge}, client, a.keys)
+	a.store, err = scripts.New(scripts.Config{
+		Partitions: a.set.Partitions, Tombstone: a.set.Tombstone, Timeout: workTimeout, OrdersMaxAge: maxAge,
+	}, client, a.keys)
 	if err != nil {
 		return settings.Named("tombstone", err)
 	}
-	if err := a.patiently(ctx, "redis", a.store.Start); err != nil {
+	start := a.store.Start
+	if a.cfg.Role == settings.Router {
+		start = a.store.StartReading // Redis may let a router do no more
+	}
+	if err := a.patiently(ctx, "redis", start); err != nil {
 		return settings.Named("redis_url", err)
 	}
+	a.thinPools()
 	a.parts.add(part{name: "redis", check: a.store.Ping, needed: true})
 	s := a.newStage(ctx, "base")
 	s.run("keyset", a.keys.Run)
@@ -57,6 +68,21 @@ func (a *App) base(ctx context.Context) error {
 		s.run("number index", a.refreshIndex) // the allocator has its own
 	}
 	return nil
+}
+
+// thin is how few VNs a pool may have for each partition before orders often find their
+// own partition empty and take two round trips more.
+const thin = 50
+
+// thinPools warns of pools that are small for the number of partitions.
+func (a *App) thinPools() {
+	n := a.store.Partitions()
+	for i := range a.set.Pools {
+		if p := &a.set.Pools[i]; n > 1 && p.Max/n < thin {
+			a.log.Warn().Str("pool", p.Name).Int("max", p.Max).Int("partitions", n).
+				Msg("the pool may hold fewer than 50 numbers for each partition: many orders will have to go from one to another")
+		}
+	}
 }
 
 func (a *App) connectBus(ctx context.Context) error {
@@ -217,26 +243,43 @@ func (a *App) replenisher(s *stage) error {
 	return nil
 }
 
+// lookups returns the store that calls are looked up in, over connections of its own.
+func (a *App) lookups() (*scripts.Store, error) {
+	client, err := NewRedis(a.redisAt(), a.set.ResolveTimeout, callConns)
+	if err != nil {
+		return nil, err
+	}
+	a.onEnd("redis client for calls", func(context.Context) error { return client.Close() })
+	look := scripts.Config{Partitions: a.store.Partitions(), Tombstone: a.set.Tombstone, Timeout: a.set.ResolveTimeout}
+	if a.set.Coalesce {
+		// A read waits for the flush in flight and then for its own, and after that a
+		// replica may be asked.
+		cfg := router.CoalescerConfig{FlushTimeout: a.set.ResolveTimeout * 2 / 5}
+		if cfg.Replicas, err = newReplicas(a.redisAt(), a.set.ResolveTimeout, callConns); err != nil {
+			return nil, err
+		}
+		if cfg.Replicas != nil {
+			a.onEnd("redis client for replicas", func(context.Context) error { return cfg.Replicas.Close() })
+		}
+		if look.Reader, err = router.NewCoalescer(client, cfg, a.reg); err != nil {
+			return nil, err
+		}
+	}
+	calls, err := scripts.New(look, client, a.keys)
+	if err != nil {
+		return nil, settings.Named("tombstone", err)
+	}
+	return calls, nil
+}
+
 // front starts the router on the listener for carriers.
 func (a *App) front(ctx context.Context) error {
 	if !a.has(settings.Router) {
 		return nil
 	}
-	client, err := NewRedis(a.at.RedisURL, a.set.ResolveTimeout, callConns)
+	calls, err := a.lookups()
 	if err != nil {
 		return err
-	}
-	a.onEnd("redis client for calls", func(context.Context) error { return client.Close() })
-	look := scripts.Config{Tombstone: a.set.Tombstone, Timeout: a.set.ResolveTimeout}
-	if a.set.Coalesce {
-		// A read waits for the flush in flight and then for its own.
-		if look.Reader, err = router.NewCoalescer(client, router.CoalescerConfig{FlushTimeout: a.set.ResolveTimeout * 2 / 5}, a.reg); err != nil {
-			return err
-		}
-	}
-	calls, err := scripts.New(look, client, a.keys)
-	if err != nil {
-		return settings.Named("tombstone", err)
 	}
 	lapsed := prometheus.NewCounterFunc(prometheus.CounterOpts{
 		Name: "callmask_router_lapsed_bindings_total",

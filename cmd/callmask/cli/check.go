@@ -43,7 +43,7 @@ func (c *checkCmd) Run(p *Process) error {
 	defer stop()
 	ctx, cancel := context.WithTimeout(ctx, c.Limit)
 	defer cancel()
-	audit, err := auditAt(ctx, s.RedisAddress(), progress(p.Stderr))
+	audit, err := auditAt(ctx, s.RedisAt(), progress(p.Stderr))
 	if err != nil {
 		return err
 	}
@@ -67,9 +67,9 @@ func (c *checkCmd) Run(p *Process) error {
 // checkTimeout bounds each command of a check: none of them is large.
 const checkTimeout = 5 * time.Second
 
-// auditAt looks at all of the Redis at a URL.
-func auditAt(ctx context.Context, url string, tell func(int)) (scripts.Audit, error) {
-	client, err := app.NewRedis(url, checkTimeout, 4)
+// auditAt looks at all of a Redis.
+func auditAt(ctx context.Context, at settings.RedisAt, tell func(int)) (scripts.Audit, error) {
+	client, err := app.NewRedis(at, checkTimeout, 4)
 	if err != nil {
 		return scripts.Audit{}, err
 	}

@@ -163,15 +163,15 @@ func (c *keysDropCmd) Run(p *Process) error {
 func unused(s *settings.Settings, id byte) error {
 	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Minute)
 	defer cancel()
-	address := s.RedisAddress()
-	client, err := app.NewRedis(address, checkTimeout, 4)
+	at := s.RedisAt()
+	client, err := app.NewRedis(at, checkTimeout, 4)
 	if err != nil {
 		return err
 	}
 	defer func() { _ = client.Close() }() // nothing was written
 	orders, err := scripts.OrdersUnder(ctx, client, id)
 	if err != nil {
-		return fmt.Errorf("asking Redis (%s) whether the key is in use: %w", settings.Redact(address), err)
+		return fmt.Errorf("asking Redis (%s) whether the key is in use: %w", settings.Redact(at.URL), err)
 	}
 	if orders > 0 {
 		return &noError{fmt.Errorf("key %d is in use by %d orders, active or ended: wait until their tombstones are gone", id, orders)}

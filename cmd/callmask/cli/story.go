@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/callmask/callmask/carrier/sim"
+	"github.com/callmask/callmask/cmd/callmask/settings"
 	"github.com/callmask/callmask/vn"
 )
 
@@ -258,7 +259,7 @@ func (s *story) reused(ctx context.Context, toCustomer, toAgent string) error {
 
 func (s *story) audited(ctx context.Context) error {
 	s.title("callmask check looks at every number, order and counter.")
-	audit, err := auditAt(ctx, s.redis, nil)
+	audit, err := auditAt(ctx, settings.RedisAt{URL: s.redis}, nil)
 	if err != nil {
 		return err
 	}

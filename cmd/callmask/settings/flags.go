@@ -7,7 +7,12 @@ type Flags struct {
 	HTTPAddr              string `name:"http-addr" env:"CALLMASK_HTTP_ADDR" placeholder:"ADDR" group:"Settings:" help:"Listener for carriers; :8080 by default."`
 	AdminAddr             string `name:"admin-addr" env:"CALLMASK_ADMIN_ADDR" placeholder:"ADDR" group:"Settings:" help:"Private listener; 127.0.0.1:9090 by default."`
 	DataDir               string `name:"data-dir" env:"CALLMASK_DATA_DIR" placeholder:"DIR" group:"Settings:" help:"Where 'all' keeps its data; ./data by default."`
-	RedisURL              string `name:"redis-url" env:"CALLMASK_REDIS_URL" placeholder:"URL" group:"Settings:" help:"redis:// or rediss://; several addresses or ?cluster=true for a Cluster."`
+	RedisURL              string `name:"redis-url" env:"CALLMASK_REDIS_URL" placeholder:"URL" group:"Settings:" help:"redis:// or rediss:// (TLS); several addresses or ?cluster=true for a Cluster, ?master_name= for Sentinels."`
+	RedisCAFile           string `name:"redis-ca-file" env:"CALLMASK_REDIS_CA_FILE" placeholder:"FILE" group:"Settings:" help:"Certificates of the authorities that Redis's certificate may be of; the system's by default."`
+	RedisCertFile         string `name:"redis-cert-file" env:"CALLMASK_REDIS_CERT_FILE" placeholder:"FILE" group:"Settings:" help:"Our own certificate for Redis, if it asks for one."`
+	RedisKeyFile          string `name:"redis-key-file" env:"CALLMASK_REDIS_KEY_FILE" placeholder:"FILE" group:"Settings:" help:"Its private key."`
+	RedisServerName       string `name:"redis-server-name" env:"CALLMASK_REDIS_SERVER_NAME" placeholder:"NAME" group:"Settings:" help:"Name in the certificates of Redis's servers; by default each one's address."`
+	Partitions            string `name:"partitions" env:"CALLMASK_PARTITIONS" placeholder:"N" group:"Settings:" help:"Over how many hash tags the keys are spread, once and for all; 0 (default) is what Redis holds, or 1 on a single Redis and 16 on a Cluster."`
 	NATSURL               string `name:"nats-url" env:"CALLMASK_NATS_URL" placeholder:"URL" group:"Settings:" help:"nats:// or tls://; several with commas."`
 	NATSToken             string `name:"nats-token" env:"CALLMASK_NATS_TOKEN" placeholder:"TOKEN" group:"Settings:" help:"Token for NATS."`
 	NATSCreds             string `name:"nats-creds" env:"CALLMASK_NATS_CREDS" placeholder:"FILE" group:"Settings:" help:"Credentials file for NATS."`
@@ -48,6 +53,10 @@ type DataFlags struct {
 	Config                string `env:"CALLMASK_CONFIG" placeholder:"FILE" help:"Settings file."`
 	DataDir               string `name:"data-dir" env:"CALLMASK_DATA_DIR" placeholder:"DIR" help:"Where 'all' keeps its data; ./data by default."`
 	RedisURL              string `name:"redis-url" env:"CALLMASK_REDIS_URL" placeholder:"URL" help:"Redis; by default the one that 'all' runs."`
+	RedisCAFile           string `name:"redis-ca-file" env:"CALLMASK_REDIS_CA_FILE" placeholder:"FILE" help:"Certificates of the authorities that Redis's certificate may be of; the system's by default."`
+	RedisCertFile         string `name:"redis-cert-file" env:"CALLMASK_REDIS_CERT_FILE" placeholder:"FILE" help:"Our own certificate for Redis, if it asks for one."`
+	RedisKeyFile          string `name:"redis-key-file" env:"CALLMASK_REDIS_KEY_FILE" placeholder:"FILE" help:"Its private key."`
+	RedisServerName       string `name:"redis-server-name" env:"CALLMASK_REDIS_SERVER_NAME" placeholder:"NAME" help:"Name in the certificates of Redis's servers; by default each one's address."`
 	EmbeddedRedisAddr     string `name:"embedded-redis-addr" env:"CALLMASK_EMBEDDED_REDIS_ADDR" placeholder:"ADDR" help:"Where that one listens."`
 	EmbeddedRedisPassword string `name:"embedded-redis-password" env:"CALLMASK_EMBEDDED_REDIS_PASSWORD" placeholder:"WORD" help:"Its password."`
 }

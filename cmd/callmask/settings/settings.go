@@ -19,6 +19,8 @@ type Settings struct {
 	AdminAddr    string // the private listener
 	DataDir      string
 	RedisURL     string // empty: `all` runs its own
+	RedisTLS     RedisTLS
+	Partitions   int    // 0: what Redis holds, or the default of its kind
 	NATSURL      string // empty: `all` runs its own
 	NATSToken    string
 	NATSCreds    string // path of a NATS credentials file
@@ -186,6 +188,9 @@ func (s *Settings) Check(role Role) error {
 
 // cross checks what only several settings together can get wrong.
 func (s *Settings) cross(v *values) error {
+	if err := s.RedisTLS.check(strings.HasPrefix(strings.TrimSpace(s.RedisURL), "rediss://")); err != nil {
+		return err
+	}
 	if s.RedisURL == "" {
 		if err := checkEmbedded(v, "embedded_redis_addr", s.EmbeddedRedisAddr, "embedded_redis_password", s.EmbeddedRedisPassword); err != nil {
 			return err
@@ -206,17 +211,17 @@ func (s *Settings) cross(v *values) error {
 	return nil
 }
 
-// RedisAddress returns the URL of the Redis that a command which starts nothing talks
-// to: redis_url, or the address of the Redis that `all` runs on this machine.
-func (s *Settings) RedisAddress() string {
+// RedisAt returns the Redis that a command which starts nothing talks to: redis_url, or
+// the one that `all` runs on this machine.
+func (s *Settings) RedisAt() RedisAt {
 	if s.RedisURL != "" {
-		return s.RedisURL
+		return RedisAt{URL: s.RedisURL, TLS: s.RedisTLS}
 	}
 	u := url.URL{Scheme: "redis", Host: s.EmbeddedRedisAddr}
 	if s.EmbeddedRedisPassword != "" {
 		u.User = url.UserPassword("", s.EmbeddedRedisPassword)
 	}
-	return u.String()
+	return RedisAt{URL: u.String()}
 }
 
 // NATSAddress returns the URL and token of the NATS that a command which starts nothing

@@ -131,6 +131,9 @@ func TestAMistakeIsOneLineThatNamesTheSetting(t *testing.T) {
 		"redis database":             {env: map[string]string{"CALLMASK_REDIS_URL": "redis://x/2?cluster=true"}, want: "CALLMASK_REDIS_URL: names a database"},
 		"nats url":                   {env: map[string]string{"CALLMASK_NATS_URL": "http://hunter2@x"}, want: "CALLMASK_NATS_URL: must start with nats://"},
 		"short token":                {env: map[string]string{"CALLMASK_API_TOKEN": "hunter2"}, want: "CALLMASK_API_TOKEN: must have at least 8"},
+		"redis sentinels":            {env: map[string]string{"CALLMASK_REDIS_URL": "redis://x:26379?master_name=m&cluster=true"}, want: "CALLMASK_REDIS_URL: has both ?master_name= and ?cluster=true"},
+		"redis ca":                   {env: map[string]string{"CALLMASK_REDIS_URL": "redis://x", "CALLMASK_REDIS_CA_FILE": "ca.pem"}, want: "CALLMASK_REDIS_CA_FILE: is for addresses that begin with rediss://"},
+		"redis certificate":          {env: map[string]string{"CALLMASK_REDIS_URL": "rediss://x", "CALLMASK_REDIS_CERT_FILE": "c.pem"}, want: "CALLMASK_REDIS_KEY_FILE: is not set"},
 		"open redis":                 {env: map[string]string{"CALLMASK_EMBEDDED_REDIS_ADDR": ":6390"}, want: "CALLMASK_EMBEDDED_REDIS_ADDR: :6390 is reachable from other machines, so CALLMASK_EMBEDDED_REDIS_PASSWORD must be set"},
 		"open nats":                  {env: map[string]string{"CALLMASK_EMBEDDED_NATS_ADDR": "0.0.0.0:4222"}, want: "CALLMASK_EMBEDDED_NATS_ADDR: 0.0.0.0:4222 is reachable"},
 		"no such file":               {env: map[string]string{"CALLMASK_CONFIG": "/nowhere/x.yaml"}, want: "CALLMASK_CONFIG: cannot read /nowhere/x.yaml: no such file"},
@@ -254,7 +257,7 @@ func TestARoleRefusesToStartWithoutWhatItNeeds(t *testing.T) {
 func TestPrintHidesSecretsAndCanBeReadBack(t *testing.T) {
 	t.Parallel()
 	vars := map[string]string{
-		"CALLMASK_REDIS_URL": "rediss://user:hunter2a@redis.example:6380,rediss://user:hunter2a@other.example:6380", "CALLMASK_API_TOKEN": "hunter2-token",
+		"CALLMASK_REDIS_URL": "rediss://user:hunter2a@redis.example:6380,other.example:6380?master_name=m&sentinel_password=hunter2d", "CALLMASK_API_TOKEN": "hunter2-token",
 		"CALLMASK_NATS_URL": "nats://hunter2b@nats.example:4222", "CALLMASK_NATS_TOKEN": "hunter2c",
 	}
 	for k, v := range twilioEnv {
@@ -268,7 +271,7 @@ func TestPrintHidesSecretsAndCanBeReadBack(t *testing.T) {
 	for _, secret := range []string{"hunter2", "pbx-token-1", twilioEnv["TWILIO_AUTH_TOKEN"]} {
 		require.NotContains(t, out, secret)
 	}
-	require.Contains(t, out, "redis.example:6380")
+	require.Contains(t, out, "rediss://•••@redis.example:6380,other.example:6380?master_name=m&sentinel_password=•••")
 	require.Regexp(t, `api_token: "?•••"? +# CALLMASK_API_TOKEN`, out)
 	require.Regexp(t, `http_addr: ":8080" +# default`, out)
 	require.Contains(t, out, "ttl: {default: 2h, max: 24h}")
@@ -287,27 +290,6 @@ func TestTheDemoSettingsAreRight(t *testing.T) {
 	require.Equal(t, "demo", s.Pools[0].Name)
 	require.NotEmpty(t, s.Carriers[0].Listen)
 	require.Contains(t, string(Demo()), "name: demo")
-}
-
-func TestSeveralRedisAddressesMeanACluster(t *testing.T) {
-	t.Parallel()
-	r, err := ParseRedis("redis://a:7001,redis://b:7002")
-	require.NoError(t, err)
-	require.True(t, r.Cluster)
-	require.Equal(t, []string{"a:7001", "b:7002"}, r.Options.Addrs)
-	r, err = ParseRedis("rediss://u:p@a:7001?cluster=true")
-	require.NoError(t, err)
-	require.True(t, r.Cluster)
-	require.NotNil(t, r.Options.TLSConfig)
-	r, err = ParseRedis("redis://:p@a/3")
-	require.NoError(t, err)
-	require.False(t, r.Cluster)
-	require.Equal(t, 3, r.Options.DB)
-	require.Equal(t, []string{"a:6379"}, r.Options.Addrs)
-	for _, bad := range []string{"", "a:6379", "redis://a?cluster=perhaps", "redis://u:p@a,redis://b", "redis://a,rediss://a", "redis://a?nonsense=1"} {
-		_, err := ParseRedis(bad)
-		require.Error(t, err, bad)
-	}
 }
 
 func FuzzParse(f *testing.F) {
