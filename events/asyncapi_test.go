@@ -45,7 +45,7 @@ func TestEveryMessageIsAsTheAsyncAPIDocumentSays(t *testing.T) {
 	require.NoError(t, b.CloseIntent(ctx, intent, events.OutcomeReleased))
 	_, err := b.PutLease(ctx, "demo", events.Lease{Owner: "me", Until: later}, 0)
 	require.NoError(t, err)
-	_, err = b.Record(ctx, events.Record{
+	_, _, err = b.Record(ctx, events.Record{
 		Kind: events.KindAssigned, VN: vn1, Pool: "demo", Carrier: "sim", Ref: "PN1", OrderID: "o-1", Reason: "completed",
 		ExpiresAt: later, EndedAt: later, Cooldown: time.Minute, KeyID: 3, Party: 1, Roles: []string{"customer", "agent"},
 		VNs: []string{vn1, vn2}, Tokens: [][]byte{{1}, {2}}, Sealed: [][]byte{{3}, nil},
