@@ -7,7 +7,7 @@ COPY go.mod go.sum ./
 RUN go mod download
 COPY . .
 # .git is part of the context: the Go tool notes the version from it.
-RUN CGO_ENABLED=0 go build -trimpath -ldflags=-s -o /callmask ./cmd/callmask && mkdir /keys
+RUN CGO_ENABLED=0 go build -buildvcs=true -trimpath -ldflags=-s -o /callmask ./cmd/callmask && mkdir /keys
 
 FROM gcr.io/distroless/static-debian12:nonroot
 COPY --from=build /callmask /usr/local/bin/callmask

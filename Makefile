@@ -19,7 +19,7 @@ TESTFLAGS ?= -timeout 8m -vet=off
 
 .PHONY: help
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' Makefile
 
 .PHONY: run
 run: deps build ## install what is missing, build, start everything with a demo pool (DATA=data, ARGS=flags of `callmask all`)
@@ -28,6 +28,14 @@ run: deps build ## install what is missing, build, start everything with a demo 
 .PHONY: demo
 demo: deps build ## play the whole story of a masked call in the terminal
 	@exec bin/callmask demo $(ARGS)
+
+.PHONY: cluster
+cluster: deps build ## a 3+3 Redis Cluster, 3 NATS servers and two of each role, to play with (ARGS=flags, see --help)
+	@go build -o bin/cluster ./internal/tools/cluster && exec bin/cluster $(ARGS)
+
+.PHONY: cluster-live
+cluster-live: deps ## change a Redis Cluster under load: failovers, 50,000 keys moved, nodes come and go; restart every role (3 minutes)
+	CALLMASK_E2E_LIVE=1 go test -count=1 -v -run 'TestLiveChanges|TestRollingRestart' ./internal/e2e
 
 .PHONY: test
 test: deps-test warm build vet lint verify rules alloc race ## everything: build, vet, lint, generated files, all tests; installs what it needs

@@ -41,7 +41,13 @@ type system struct {
 
 func newSystem(t *testing.T, allocators, numbers int, p Pool) *system {
 	t.Helper()
-	redis, server := testkit.Redis(t), testkit.NATS(t)
+	return newSystemOn(t, testkit.NATS(t).URL, allocators, numbers, p)
+}
+
+// newSystemOn is newSystem with the NATS server, or the servers, at url.
+func newSystemOn(t *testing.T, url string, allocators, numbers int, p Pool) *system {
+	t.Helper()
+	redis := testkit.Redis(t)
 	s := &system{logs: &logs{}, heard: map[string][]string{}}
 	log := zerolog.New(s.logs)
 	var err error
@@ -53,7 +59,7 @@ func newSystem(t *testing.T, allocators, numbers int, p Pool) *system {
 		store, err := scripts.New(scripts.Config{}, redis.Client(t), s.keys)
 		require.NoError(t, err)
 		require.NoError(t, store.Start(t.Context()))
-		bus, err := events.Connect(t.Context(), events.Config{URL: server.URL, Registerer: prometheus.NewRegistry(), Logger: log})
+		bus, err := events.Connect(t.Context(), events.Config{URL: url, Registerer: prometheus.NewRegistry(), Logger: log})
 		require.NoError(t, err)
 		t.Cleanup(bus.Close)
 		require.NoError(t, bus.EnsureStreams(t.Context()))
@@ -71,7 +77,7 @@ func newSystem(t *testing.T, allocators, numbers int, p Pool) *system {
 		_, err = s.allocators[0].Import(t.Context(), "jakarta", "sim", vns(numbers))
 		require.NoError(t, err)
 	}
-	s.listen(t, server.URL)
+	s.listen(t, url)
 	for _, a := range s.allocators {
 		g.Go(func() error { return a.Run(ctx) })
 	}
@@ -85,7 +91,7 @@ func newSystem(t *testing.T, allocators, numbers int, p Pool) *system {
 func (s *system) listen(t *testing.T, url string) {
 	t.Helper()
 	var err error
-	s.app, err = nats.Connect(url)
+	s.app, err = nats.Connect(url, nats.MaxReconnects(-1), nats.ReconnectWait(20*time.Millisecond), nats.PingInterval(time.Second))
 	require.NoError(t, err)
 	t.Cleanup(s.app.Close)
 	s.js, err = jetstream.New(s.app)

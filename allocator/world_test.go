@@ -19,13 +19,19 @@ import (
 	"go.uber.org/goleak"
 
 	"github.com/callmask/callmask/events"
+	"github.com/callmask/callmask/internal/cluster"
 	"github.com/callmask/callmask/internal/testkit"
 	"github.com/callmask/callmask/scripts"
 	"github.com/callmask/callmask/seal"
 	"github.com/callmask/callmask/vn"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) {
+	if cluster.RunNode() {
+		return
+	}
+	goleak.VerifyTestMain(m)
+}
 
 const (
 	customer = "+12025550101"

@@ -57,10 +57,23 @@ func TestEveryScenarioRunsAndEveryAnswerIsRight(t *testing.T) {
 	for _, variant := range []string{report.ThroughNATS, report.Sync} {
 		require.Positive(t, r.Stat(report.Key{Scenario: "allocate", Variant: variant, Point: report.Events}, report.P50).Median, variant)
 	}
-	for _, note := range r.Notes {
-		require.Contains(t, note, "is left out", "only a missing Node.js or PostgreSQL may be noted")
+	for _, variant := range []string{report.SingleRedis, report.ClusterOf(3)} {
+		key := report.Key{Scenario: "cluster", Variant: variant, Point: report.RoutersPoint(0, 2)}
+		require.Positive(t, r.Stat(key, report.RPS).Median, variant)
+		require.Positive(t, r.Stat(key, report.StoreCPU).Median, variant)
 	}
-	for _, name := range []string{"goals.md", "tables.md", "throughput.svg", "latency-8000.svg"} {
+	third := report.Key{Scenario: "cluster", Variant: report.NodeOf(report.ClusterOf(3), 3), Point: report.RoutersPoint(0, 1)}
+	require.Positive(t, r.Stat(third, report.Commands).Median, "every master serves some of the calls")
+	for _, masters := range []struct{ masters, partitions int }{{3, 16}, {4, 64}} {
+		key := report.Key{Scenario: "cluster", Variant: report.ClusterOf(masters.masters), Point: report.PartitionsPoint(masters.partitions)}
+		require.GreaterOrEqual(t, r.Stat(key, report.Spread).Median, 1.0, key.Variant)
+	}
+	for _, note := range r.Notes {
+		if !strings.HasPrefix(note, "cluster: ") { // what two processors cannot show
+			require.Contains(t, note, "is left out", "only a missing Node.js or PostgreSQL may be noted")
+		}
+	}
+	for _, name := range []string{"goals.md", "tables.md", "throughput.svg", "latency-8000.svg", "cluster.svg"} {
 		text, err := os.ReadFile(filepath.Join(out, name))
 		require.NoError(t, err)
 		require.NotEmpty(t, text, name)

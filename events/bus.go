@@ -2,11 +2,10 @@ package events
 
 import (
 	"context"
-	"crypto/tls"
 	"errors"
 	"fmt"
-	"os"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/nats-io/nats.go"
@@ -21,15 +20,21 @@ import (
 type Config struct {
 	URL       string // nats:// or tls://, several separated by commas
 	Name      string // shown in the server's list of connections; default callmask
+	Inbox     string // first part of the subjects that answers come to; default _INBOX
 	Token     string // empty: none
-	CredsFile string // path of a NATS credentials file (JWT and NKey); empty: none
-	TLS       *tls.Config
+	CredsFile string // path of a NATS credentials file (JWT and NKey), or of an NKey seed alone; empty: none
+	// CAFile, CertFile and KeyFile are paths of PEM files: who may have signed the
+	// server's certificate (empty: whom the system trusts), and this client's own
+	// certificate and key, where the server asks for one. Like CredsFile they are read
+	// at every connection, so that they may be replaced meanwhile. Any of them makes
+	// the connection TLS.
+	CAFile, CertFile, KeyFile string
 	// OrdersStream and OrdersPrefix map the incoming stream to an operator's own:
 	// its name (default ORDERS) and what stands before .assigned, .completed …
 	// in its subjects (default orders).
 	OrdersStream string
 	OrdersPrefix string
-	Replicas     int           // of the streams callmask creates: 1 (default), 3 or 5
+	Replicas     int           // of the streams callmask creates: 1, 3 or 5; 0: 3 on a cluster, else 1
 	Timeout      time.Duration // deadline of every publish and request; default 5s
 	// Lazy lets Connect succeed while NATS cannot be reached: the connection is
 	// then made in the background, and every call gives vn.ErrUnavailable until then.
@@ -43,7 +48,7 @@ type Config struct {
 
 func (c Config) withDefaults() (Config, error) {
 	if c.URL == "" {
-		return c, errors.New("nats url: is missing; set it to the server's address, such as nats://127.0.0.1:4222")
+		return c, &ConfigError{"URL", errors.New("nats url: is missing; set it to the server's address, such as nats://127.0.0.1:4222")}
 	}
 	if c.Name == "" {
 		c.Name = "callmask"
@@ -60,15 +65,10 @@ func (c Config) withDefaults() (Config, error) {
 	if err := checkSubjectPrefix(c.OrdersPrefix); err != nil {
 		return c, fmt.Errorf("orders subject prefix: %w", err)
 	}
-	if c.CredsFile != "" {
-		if _, err := os.Stat(c.CredsFile); err != nil {
-			return c, fmt.Errorf("nats credentials file: %w", err)
-		}
+	if err := c.checkFiles(); err != nil {
+		return c, err
 	}
-	if c.Replicas == 0 {
-		c.Replicas = 1
-	}
-	if c.Replicas != 1 && c.Replicas != 3 && c.Replicas != 5 {
+	if c.Replicas != 0 && c.Replicas != 1 && c.Replicas != 3 && c.Replicas != 5 {
 		return c, fmt.Errorf("nats replicas: is %d; use 1, 3 or 5", c.Replicas)
 	}
 	if c.Timeout == 0 {
@@ -94,6 +94,8 @@ type Bus struct {
 	js      jetstream.JetStream
 	metrics *metrics
 	calls   *callWriter
+	closing atomic.Bool   // the connection ends because it is meant to
+	closed  chan struct{} // it has ended
 
 	mu        sync.Mutex
 	ledger    jetstream.Stream // looked up at its first use
@@ -104,124 +106,39 @@ type Bus struct {
 
 // Connect connects to NATS and keeps reconnecting for as long as the Bus lives.
 // Unless Config.Lazy is set it fails when no server answers within Config.Timeout
-// (vn.ErrUnavailable) or refuses the credentials.
+// (vn.ErrUnavailable), or with a *ConfigError when the server refuses the credentials or
+// one of the two does not trust the other's certificate.
 func Connect(ctx context.Context, cfg Config) (*Bus, error) {
 	cfg, err := cfg.withDefaults()
 	if err != nil {
 		return nil, err
 	}
-	b := &Bus{cfg: cfg, log: cfg.Logger, consumers: make(map[*consumption]struct{})}
+	b := &Bus{cfg: cfg, log: cfg.Logger, consumers: make(map[*consumption]struct{}), closed: make(chan struct{})}
 	b.link, b.linkLost = context.WithCancel(context.Background())
-	if b.metrics, err = newMetrics(cfg.Registerer); err != nil {
-		return nil, err
-	}
+	b.metrics = newMetrics()
 	if err := b.dial(ctx); err != nil {
 		return nil, err
 	}
 	b.js, err = jetstream.New(b.nc, jetstream.WithDefaultTimeout(cfg.Timeout),
 		jetstream.WithPublishAsyncTimeout(cfg.Timeout))
 	if err == nil {
+		err = b.metrics.register(cfg.Registerer) // only now: a Connect that failed may be repeated
+	}
+	if err == nil {
 		b.calls, err = newCallWriter(b) //nolint:contextcheck // it lives as long as the Bus
 	}
 	if err != nil {
-		b.nc.Close()
+		b.hangUp()
 		return nil, err
 	}
 	return b, nil
-}
-
-func (b *Bus) dial(ctx context.Context) error {
-	connected := make(chan struct{}, 1)
-	failed := make(chan error, 1)
-	opts := []nats.Option{
-		nats.Name(b.cfg.Name),
-		nats.MaxReconnects(-1),
-		nats.RetryOnFailedConnect(true),
-		nats.ReconnectWait(250 * time.Millisecond),
-		nats.ReconnectJitter(100*time.Millisecond, 500*time.Millisecond),
-		nats.Timeout(min(b.cfg.Timeout, 2*time.Second)),
-		nats.PingInterval(5 * time.Second),
-		nats.MaxPingsOutstanding(2),
-		// Nothing is buffered while disconnected: a record that went out long after
-		// its caller gave up could overwrite a newer one.
-		nats.ReconnectBufSize(-1),
-		nats.ConnectHandler(func(nc *nats.Conn) {
-			b.metrics.connected.Set(1)
-			b.log.Info().Str("server", nc.ConnectedUrlRedacted()).Msg("nats connected")
-			offer(connected, struct{}{})
-		}),
-		nats.ReconnectHandler(func(nc *nats.Conn) {
-			b.metrics.connected.Set(1)
-			b.log.Info().Str("server", nc.ConnectedUrlRedacted()).Msg("nats connected again")
-			offer(connected, struct{}{})
-		}),
-		nats.DisconnectErrHandler(func(_ *nats.Conn, err error) {
-			b.metrics.connected.Set(0)
-			b.dropRequests()
-			b.log.Warn().Err(err).Msg("nats connection lost; reconnecting")
-		}),
-		nats.ReconnectErrHandler(func(_ *nats.Conn, err error) {
-			b.log.Debug().Err(err).Msg("nats connection attempt failed")
-			offer(failed, err)
-		}),
-		nats.ErrorHandler(func(_ *nats.Conn, _ *nats.Subscription, err error) {
-			b.log.Warn().Str("error", masked(err.Error())).Msg("nats reported an error")
-		}),
-		// Without it the connection is given up for good when a server refuses the
-		// credentials twice, as it may while they are being rotated.
-		nats.IgnoreAuthErrorAbort(),
-	}
-	if b.cfg.Token != "" {
-		opts = append(opts, nats.Token(b.cfg.Token))
-	}
-	if b.cfg.CredsFile != "" {
-		opts = append(opts, nats.UserCredentials(b.cfg.CredsFile))
-	}
-	if b.cfg.TLS != nil {
-		opts = append(opts, nats.Secure(b.cfg.TLS))
-	}
-	nc, err := nats.Connect(b.cfg.URL, opts...)
-	if err != nil {
-		return fmt.Errorf("nats url: %w", err)
-	}
-	b.nc = nc
-	if nc.IsConnected() || b.cfg.Lazy {
-		return nil
-	}
-	ctx, cancel := context.WithTimeout(ctx, b.cfg.Timeout)
-	defer cancel()
-	var last error
-	for {
-		select {
-		case <-connected:
-			return nil
-		case last = <-failed:
-			if errors.Is(last, nats.ErrAuthorization) {
-				nc.Close()
-				return fmt.Errorf("nats url: the server refused the credentials: %w", last)
-			}
-		case <-ctx.Done():
-			nc.Close()
-			if last == nil {
-				last = ctx.Err()
-			}
-			return fmt.Errorf("connecting to nats: %w: %w", vn.ErrUnavailable, last)
-		}
-	}
-}
-
-func offer[T any](ch chan T, v T) {
-	select {
-	case ch <- v:
-	default:
-	}
 }
 
 // Close publishes the calls.decided that still wait (for at most Config.Timeout)
 // and closes the connection. Every Consume must have returned before.
 func (b *Bus) Close() {
 	b.calls.close()
-	b.nc.Close()
+	b.hangUp()
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	b.linkLost()

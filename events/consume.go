@@ -156,9 +156,6 @@ func (b *Bus) consume(ctx context.Context, c Consumer, handle func(context.Conte
 		log:   b.log.With().Str("stream", c.Stream).Str("consumer", c.Durable).Logger(),
 		slots: make(chan struct{}, c.inHand()),
 	}
-	if c.Each {
-		s.name += "-" + rand.Text()
-	}
 	for range c.inHand() {
 		s.slots <- struct{}{}
 	}
@@ -182,13 +179,17 @@ func (b *Bus) consume(ctx context.Context, c Consumer, handle func(context.Conte
 // run keeps the consumer in being and fetches from it until ctx ends.
 func (s *consumption) run(ctx context.Context) error {
 	wait := backOff{first: 50 * time.Millisecond, most: time.Second}
-	created := false
+	created, told := false, ""
 	for ctx.Err() == nil {
+		if s.cfg.Each { // a new one each time: the last one may be on a server that is gone
+			s.name = s.cfg.Durable + "-" + rand.Text()
+		}
 		cons, err := s.create(ctx)
 		switch {
 		case err == nil:
 			s.established.Store(true)
 			created = true
+			told = ""
 			err = s.fetchAll(ctx, cons, wait.reset)
 			s.established.Store(false)
 		case ctx.Err() != nil:
@@ -200,7 +201,11 @@ func (s *consumption) run(ctx context.Context) error {
 			return nil
 		}
 		s.bus.metrics.recreated.WithLabelValues(s.cfg.Durable).Inc()
-		s.log.Warn().Err(err).Msg("consumer interrupted; looking it up or creating it again")
+		level := zerolog.DebugLevel // the same again is no news
+		if text := fmt.Sprint(err); text != told {
+			level, told = zerolog.WarnLevel, text
+		}
+		s.log.WithLevel(level).Err(err).Msg("consumer interrupted; looking it up or creating it again")
 		wait.sleep(ctx)
 	}
 	return nil
@@ -211,13 +216,19 @@ func (s *consumption) create(ctx context.Context) (jetstream.Consumer, error) {
 	defer cancel()
 	cfg := jetstream.ConsumerConfig{
 		Durable:        s.name,
-		FilterSubjects: s.cfg.Subjects,
 		DeliverPolicy:  jetstream.DeliverAllPolicy,
 		AckPolicy:      jetstream.AckExplicitPolicy,
 		AckWait:        s.cfg.AckWait,
 		MaxDeliver:     s.cfg.MaxDeliver,
 		// Messages held back by Wait count as well.
 		MaxAckPending: s.cfg.inHand() + s.cfg.MaxWaiting,
+	}
+	// A single subject is named in the request's own subject, so that the server's
+	// permissions can tell which consumers a user may create.
+	if len(s.cfg.Subjects) == 1 {
+		cfg.FilterSubject = s.cfg.Subjects[0]
+	} else {
+		cfg.FilterSubjects = s.cfg.Subjects
 	}
 	if s.cfg.Each {
 		cfg.DeliverPolicy, cfg.InactiveThreshold = jetstream.DeliverNewPolicy, eachIdle

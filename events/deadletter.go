@@ -8,6 +8,8 @@ import (
 	"time"
 
 	"github.com/nats-io/nats.go/jetstream"
+
+	"github.com/callmask/callmask/vn"
 )
 
 // DeadLetter is what becomes of a message that could not be handled, on
@@ -18,9 +20,11 @@ type DeadLetter struct {
 	Stream     string    `json:"stream"`
 	Sequence   uint64    `json:"sequence"`
 	Subject    string    `json:"subject"`
+	OrderID    string    `json:"order_id,omitempty"` // when the payload names a valid one
 	Consumer   string    `json:"consumer"`
 	Reason     string    `json:"reason"`
 	Deliveries int       `json:"deliveries"`
+	Published  time.Time `json:"published,omitzero"` // when the event was first published: before any replay
 	At         time.Time `json:"at"`
 	Payload    []byte    `json:"payload,omitempty"`
 }
@@ -35,7 +39,8 @@ type deadLetters struct {
 func (d *deadLetters) write(ctx context.Context, m Message, deliveries int, reason string) error {
 	letter := DeadLetter{
 		Stream: d.consumer.Stream, Sequence: m.Sequence, Subject: m.Subject, Consumer: d.consumer.Durable,
-		Reason: masked(reason), Deliveries: deliveries, At: time.Now().UTC(),
+		OrderID: orderOf(m.Data), Reason: masked(reason), Deliveries: deliveries,
+		Published: m.firstPublished().UTC(), At: time.Now().UTC(),
 	}
 	log := d.bus.log.With().Str("stream", letter.Stream).Str("consumer", letter.Consumer).
 		Uint64("sequence", m.Sequence).Str("subject", m.Subject).Logger()
@@ -46,8 +51,7 @@ func (d *deadLetters) write(ctx context.Context, m Message, deliveries int, reas
 			log.Error().Err(err).Msg("a dead letter's payload could not be sealed and is left out")
 		}
 	}
-	id := "dead:" + letter.Stream + ":" + letter.Consumer + ":" + strconv.FormatUint(m.Sequence, 10) +
-		":" + strconv.FormatInt(m.Published.UnixNano(), 10)
+	id := deadID(letter.Stream, letter.Consumer, m.Sequence, m.Published)
 	if err := d.bus.publish(ctx, subjectDead+m.Subject, id, letter); err != nil {
 		return err
 	}
@@ -56,16 +60,42 @@ func (d *deadLetters) write(ctx context.Context, m Message, deliveries int, reas
 	return nil
 }
 
+// deadID is the message id of a dead letter: what names it for good.
+func deadID(stream, consumer string, sequence uint64, published time.Time) string {
+	return "dead:" + stream + ":" + consumer + ":" + strconv.FormatUint(sequence, 10) + ":" + strconv.FormatInt(published.UnixNano(), 10)
+}
+
+// orderOf returns the order that a payload is about; empty when it names none, or none
+// that could be one.
+func orderOf(data []byte) string {
+	var p struct {
+		OrderID string `json:"order_id"`
+	}
+	if json.Unmarshal(data, &p) != nil || vn.CheckOrderID(p.OrderID) != nil {
+		return ""
+	}
+	return p.OrderID
+}
+
+// advisory is what the server tells of a message whose deliveries are used up.
+type advisory struct {
+	Stream     string    `json:"stream"`
+	Consumer   string    `json:"consumer"`
+	Sequence   uint64    `json:"stream_seq"`
+	Deliveries int       `json:"deliveries"`
+	At         time.Time `json:"timestamp"`
+}
+
+const (
+	reasonExhausted = "no delivery was answered: each ended with its process, or in silence"
+	reasonGone      = reasonExhausted + "; the message is no longer in the stream"
+)
+
 // exhausted handles an advisory: the server gave up on a message whose deliveries
 // all ended without an answer.
 func (d *deadLetters) exhausted(ctx context.Context, m Message) Result {
-	var advisory struct {
-		Stream     string `json:"stream"`
-		Consumer   string `json:"consumer"`
-		Sequence   uint64 `json:"stream_seq"`
-		Deliveries int    `json:"deliveries"`
-	}
-	if err := json.Unmarshal(m.Data, &advisory); err != nil || advisory.Sequence == 0 {
+	var told advisory
+	if err := json.Unmarshal(m.Data, &told); err != nil || told.Sequence == 0 {
 		d.bus.log.Error().Uint64("sequence", m.Sequence).Msg("an advisory of the server cannot be read")
 		return Done()
 	}
@@ -73,18 +103,18 @@ func (d *deadLetters) exhausted(ctx context.Context, m Message) Result {
 	if err != nil {
 		return Retry(failed("looking up stream "+d.consumer.Stream, err))
 	}
-	lost := Message{Subject: d.consumer.Stream, Sequence: advisory.Sequence}
-	reason := "no delivery was answered: each ended with its process, or in silence"
-	msg, err := stream.GetMsg(ctx, advisory.Sequence)
+	lost := Message{Subject: d.consumer.Stream, Sequence: told.Sequence}
+	reason := reasonExhausted
+	msg, err := stream.GetMsg(ctx, told.Sequence)
 	switch {
 	case errors.Is(err, jetstream.ErrMsgNotFound):
-		reason += "; the message is no longer in the stream"
+		reason = reasonGone
 	case err != nil:
 		return Retry(failed("reading the message of an advisory", err))
 	default:
-		lost.Subject, lost.Data, lost.Published = msg.Subject, msg.Data, msg.Time
+		lost.Subject, lost.Data, lost.Published, lost.first = msg.Subject, msg.Data, msg.Time, firstPublished(msg.Header)
 	}
-	if err := d.write(ctx, lost, advisory.Deliveries, reason); err != nil {
+	if err := d.write(ctx, lost, told.Deliveries, reason); err != nil {
 		return Retry(err)
 	}
 	return Done()

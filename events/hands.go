@@ -73,7 +73,7 @@ func (h *hands) take(msg jetstream.Msg) error {
 		id: deliveryID{meta.Sequence.Stream, meta.Timestamp.UnixNano()}, msg: msg, slot: true, since: time.Now(),
 		message: Message{
 			Subject: msg.Subject(), Data: msg.Data(), Delivered: int(meta.NumDelivered),
-			Published: meta.Timestamp, Sequence: meta.Sequence.Stream,
+			Published: meta.Timestamp, Sequence: meta.Sequence.Stream, first: firstPublished(msg.Headers()),
 		},
 	}
 	h.mu.Lock()
@@ -113,7 +113,7 @@ func (h *hands) handle(d *delivery) {
 	d.deadline = time.Now().Add(h.s.cfg.Timeout)
 	h.mu.Unlock()
 	if verdict == nil {
-		r := h.call(m)
+		r := h.verdict(m)
 		verdict = &r
 	}
 	h.mu.Lock()
@@ -155,6 +155,14 @@ func (h *hands) answered(err error) {
 
 func (c *Consumer) backOff(delivered int) time.Duration {
 	return c.BackOff[min(max(delivered, 1), len(c.BackOff))-1]
+}
+
+// verdict calls the handler, but not for a replay that came too late.
+func (h *hands) verdict(m Message) Result {
+	if !m.first.IsZero() && h.s.bus.tooLate(m.Subject, m.first) {
+		return Dead(ErrReplayTooLate.Error())
+	}
+	return h.call(m)
 }
 
 // call runs the handler within its deadline and turns a panic into a Retry.

@@ -33,23 +33,51 @@ func (b *Bus) Record(ctx context.Context, recs ...Record) (seqs []uint64, refuse
 	if !b.nc.IsConnected() {
 		return seqs, nil, fmt.Errorf("writing to the ledger: %w: not connected to nats", vn.ErrUnavailable)
 	}
-	payloads := make([][]byte, len(recs))
+	msgs := make([]recordMsg, len(recs))
 	for i := range recs {
 		if _, ok := vn.ParseDigits(recs[i].VN); !ok {
 			return seqs, nil, &vn.FieldError{Field: "records[" + strconv.Itoa(i) + "].vn", Problem: "is not a number in digits"}
 		}
-		if payloads[i], err = json.Marshal(recs[i]); err != nil {
+		data, err := json.Marshal(recs[i])
+		if err != nil {
 			return seqs, nil, fmt.Errorf("encoding a ledger record: %w", err)
 		}
+		msgs[i] = recordMsg{subject: subjectLedgerVN + recs[i].VN, id: recs[i].messageID(), after: recs[i].After, data: data}
 	}
 	ctx, cancel := b.deadline(ctx)
 	defer cancel()
-	acks := make([]jetstream.PubAckFuture, len(recs))
+	err = persist(ctx, func(ctx context.Context) error { return b.record(ctx, msgs) })
+	for i := range msgs {
+		if seqs[i] = msgs[i].seq; msgs[i].refused {
+			refused = append(refused, i)
+		}
+	}
+	return seqs, refused, err
+}
+
+// recordMsg is a ledger record as it is published, and what became of it: neither a
+// sequence nor refused while there is no answer.
+type recordMsg struct {
+	subject, id string
+	after       uint64
+	data        []byte
+
+	seq     uint64
+	refused bool
+}
+
+// record publishes those that have no answer yet and waits for it.
+func (b *Bus) record(ctx context.Context, msgs []recordMsg) error {
+	acks := make([]jetstream.PubAckFuture, len(msgs))
 	var errs []error
-	for i := range recs {
-		subject, id := subjectLedgerVN+recs[i].VN, recs[i].messageID()
-		acks[i], err = b.js.PublishMsgAsync(&nats.Msg{Subject: subject, Data: payloads[i], Header: headers(subject, id, time.Now())},
-			jetstream.WithExpectLastSequencePerSubject(recs[i].After))
+	var err error
+	for i := range msgs {
+		m := &msgs[i]
+		if m.seq != 0 || m.refused {
+			continue
+		}
+		acks[i], err = b.js.PublishMsgAsync(&nats.Msg{Subject: m.subject, Data: m.data, Header: headers(m.subject, m.id, time.Now())},
+			jetstream.WithExpectLastSequencePerSubject(m.after))
 		if err != nil {
 			errs = append(errs, failed("writing to the ledger", err))
 			break // the connection is gone or stalled
@@ -61,22 +89,18 @@ func (b *Bus) Record(ctx context.Context, recs ...Record) (seqs []uint64, refuse
 		}
 		select {
 		case ok := <-ack.Ok():
-			if ok.Duplicate {
-				refused = append(refused, i)
-			} else {
-				seqs[i] = ok.Sequence
+			if msgs[i].refused = ok.Duplicate; !ok.Duplicate {
+				msgs[i].seq = ok.Sequence
 			}
 		case err := <-ack.Err():
-			if wrongSequence(err) {
-				refused = append(refused, i)
-			} else {
+			if msgs[i].refused = wrongSequence(err); !msgs[i].refused {
 				errs = append(errs, failed("writing to the ledger", err))
 			}
 		case <-ctx.Done():
 			errs = append(errs, failed("writing to the ledger", ctx.Err()))
 		}
 	}
-	return seqs, refused, errors.Join(errs...)
+	return errors.Join(errs...)
 }
 
 func (r *Record) messageID() string {

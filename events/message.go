@@ -13,6 +13,16 @@ type Message struct {
 	Delivered int       // 1 for the first delivery; waiting does not count
 	Published time.Time // when the stream stored it
 	Sequence  uint64    // in its stream
+
+	first time.Time // when the event was published at first; zero unless it is a replay
+}
+
+// firstPublished tells when the event was published, before any replay.
+func (m Message) firstPublished() time.Time {
+	if m.first.IsZero() {
+		return m.Published
+	}
+	return m.first
 }
 
 // Event returns the last token of the subject, such as EventAssigned.

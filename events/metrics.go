@@ -15,14 +15,14 @@ type metrics struct {
 	recreated    *prometheus.CounterVec
 }
 
-func newMetrics(reg prometheus.Registerer) (*metrics, error) {
+func newMetrics() *metrics {
 	opts := func(name, help string) prometheus.Opts {
 		return prometheus.Opts{Namespace: "callmask", Subsystem: "events", Name: name, Help: help}
 	}
 	counter := func(name, help string, labels ...string) *prometheus.CounterVec {
 		return prometheus.NewCounterVec(prometheus.CounterOpts(opts(name, help)), labels)
 	}
-	m := &metrics{
+	return &metrics{
 		connected: prometheus.NewGauge(prometheus.GaugeOpts(opts("connected", "1 while connected to NATS."))),
 		callsDropped: prometheus.NewCounter(prometheus.CounterOpts(opts("calls_dropped_total",
 			"Events of calls that were not stored: the queue was full, or NATS did not take it in time."))),
@@ -34,15 +34,19 @@ func newMetrics(reg prometheus.Registerer) (*metrics, error) {
 		recreated: counter("consumer_restarts_total",
 			"How often a consumer had to be looked up or created again.", "consumer"),
 	}
+}
+
+// register makes the metrics known; nil: to nobody.
+func (m *metrics) register(reg prometheus.Registerer) error {
 	if reg == nil {
-		return m, nil
+		return nil
 	}
 	for _, c := range []prometheus.Collector{
 		m.connected, m.callsDropped, m.handled, m.deadLetters, m.waiting, m.recreated,
 	} {
 		if err := reg.Register(c); err != nil {
-			return nil, fmt.Errorf("registering the metrics of events: %w", err)
+			return fmt.Errorf("registering the metrics of events: %w", err)
 		}
 	}
-	return m, nil
+	return nil
 }

@@ -3,6 +3,7 @@ package events
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"strconv"
 	"time"
@@ -72,14 +73,50 @@ func (b *Bus) store(ctx context.Context, subject, id string, payload any, opts .
 	if err != nil {
 		return 0, fmt.Errorf("encoding a message: %w", err)
 	}
+	return b.storeMsg(ctx, &nats.Msg{Subject: subject, Header: headers(subject, id, time.Now()), Data: data}, opts...)
+}
+
+// storeMsg is store for a message; the options must give it a message id.
+func (b *Bus) storeMsg(ctx context.Context, msg *nats.Msg, opts ...jetstream.PublishOpt) (sequence uint64, err error) {
 	if !b.nc.IsConnected() {
 		return 0, fmt.Errorf("publishing: %w: not connected to nats", vn.ErrUnavailable)
 	}
 	ctx, cancel := b.deadline(ctx)
 	defer cancel()
-	ack, err := b.js.PublishMsg(ctx, &nats.Msg{Subject: subject, Header: headers(subject, id, time.Now()), Data: data}, opts...)
-	if err != nil {
-		return 0, failed("publishing", err)
+	err = persist(ctx, func(ctx context.Context) error {
+		ack, err := b.js.PublishMsg(ctx, msg, opts...)
+		if err == nil {
+			sequence = ack.Sequence
+		}
+		return err
+	})
+	return sequence, failed("publishing", err)
+}
+
+// attemptFor is how long one attempt to publish waits for its acknowledgement. A stream
+// that has just lost its leader never answers it, and the next leader is there in a few
+// seconds.
+const attemptFor = time.Second
+
+// persist repeats attempts until one is answered or ctx ends. By its message id a repeat
+// of what was stored after all is no second message.
+func persist(ctx context.Context, attempt func(context.Context) error) error {
+	wait := backOff{first: 20 * time.Millisecond, most: 250 * time.Millisecond}
+	for {
+		one, cancel := context.WithTimeout(ctx, attemptFor)
+		err := attempt(one)
+		cancel()
+		if ctx.Err() != nil || !unanswered(err) {
+			return err
+		}
+		wait.sleep(ctx)
 	}
-	return ack.Sequence, nil
+}
+
+// codeDuplicateInProcess is the server's answer to a repeat of what it is still storing.
+const codeDuplicateInProcess = 10158
+
+func unanswered(err error) bool {
+	api := (*jetstream.APIError)(nil)
+	return isUnavailable(err) || errors.As(err, &api) && api.ErrorCode == codeDuplicateInProcess
 }

@@ -2,10 +2,12 @@ package events_test
 
 import (
 	"context"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
 
+	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/testutil"
@@ -116,7 +118,8 @@ func TestCallsThatWaitAreFlushedAtClose(t *testing.T) {
 		b.Decided(&events.Decision{Carrier: "sim"})
 	}
 	b.Close()
-	require.EqualValues(t, 500, count(t, client(t, srv), "CALLS"))
+	js := client(t, srv) // the server has them all; its stream may still be storing the last
+	require.Eventually(t, func() bool { return count(t, js, "CALLS") == 500 }, within, tick)
 }
 
 func TestCallsAreDroppedAndCountedWhenTheQueueIsFullAndTheCallerNeverWaits(t *testing.T) {
@@ -260,4 +263,61 @@ func TestDecodeSaysWhatIsWrongWithoutRepeatingIt(t *testing.T) {
 	var o events.OrderAssigned
 	require.NoError(t, events.Decode([]byte(`{"order_id":"o","later":1}`), &o))
 	require.Equal(t, "o", o.OrderID)
+}
+
+// A plain subscriber that does not keep up loses messages (stream VN has them), and nobody
+// who publishes waits for it.
+func TestASubscriberThatDoesNotKeepUpHoldsNobodyUp(t *testing.T) {
+	t.Parallel()
+	b, srv := newBus(t)
+	nc, err := nats.Connect(srv.URL)
+	require.NoError(t, err)
+	t.Cleanup(nc.Close)
+	gate := make(chan struct{})
+	sub, err := nc.Subscribe("vn.>", func(*nats.Msg) { <-gate })
+	require.NoError(t, err)
+	t.Cleanup(func() { close(gate) })
+	require.NoError(t, sub.SetPendingLimits(1, 1024))
+	require.NoError(t, nc.Flush())
+	slowest := time.Duration(0)
+	for i := range 300 {
+		start := time.Now()
+		require.NoError(t, b.Released(t.Context(), events.VNReleased{OrderID: "o-" + strconv.Itoa(i), Reason: "completed"}))
+		slowest = max(slowest, time.Since(start))
+	}
+	require.Less(t, slowest, within/2)
+	require.EqualValues(t, 300, count(t, client(t, srv), "VN"))
+	dropped, err := sub.Dropped()
+	require.NoError(t, err)
+	require.Positive(t, dropped, "it did not keep up")
+}
+
+// What a consumer of ours has in hand is bounded however much waits in the stream.
+func TestAConsumerTakesNoMoreInHandThanItCanHandle(t *testing.T) {
+	t.Parallel()
+	b, srv := newBus(t)
+	js := client(t, srv)
+	for range 200 {
+		publish(t, js, "orders.assigned", "x")
+	}
+	gate := make(chan struct{})
+	stop := consume(t, b, orders(), func(ctx context.Context, _ events.Message) events.Result {
+		select {
+		case <-gate:
+		case <-ctx.Done():
+		}
+		return events.Done()
+	})
+	held := func() int {
+		c, err := js.Consumer(t.Context(), "ORDERS", "allocator")
+		if err != nil {
+			return -1
+		}
+		return c.CachedInfo().NumAckPending
+	}
+	require.Eventually(t, func() bool { return held() == 4 }, within, tick, "two a worker")
+	require.Never(t, func() bool { return held() > 4 }, 300*time.Millisecond, 20*time.Millisecond)
+	close(gate)
+	require.Eventually(t, func() bool { return pending(t, js, "ORDERS", "allocator") == 0 }, within, tick)
+	require.NoError(t, stop())
 }

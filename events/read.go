@@ -2,9 +2,12 @@ package events
 
 import (
 	"context"
+	"fmt"
 	"time"
 
 	"github.com/nats-io/nats.go/jetstream"
+
+	"github.com/callmask/callmask/vn"
 )
 
 // readAll calls each with what the stream holds under a subject at this moment, with its
@@ -34,6 +37,7 @@ func (b *Bus) readAll(ctx context.Context, stream, subject string, since time.Ti
 			b.log.Debug().Err(err).Msg("a reader was left to time out")
 		}
 	}()
+	delivered := uint64(0)
 	for left := cons.CachedInfo().NumPending; left > 0; {
 		fetch, cancel := b.deadline(ctx)
 		batch, err := cons.Fetch(int(min(left, 500)), jetstream.FetchContext(fetch))
@@ -44,6 +48,9 @@ func (b *Bus) readAll(ctx context.Context, stream, subject string, since time.Ti
 		got := uint64(0)
 		for m := range batch.Messages() {
 			meta, err := m.Metadata()
+			if delivered++; err == nil && meta.Sequence.Consumer != delivered {
+				err = fmt.Errorf("%s: %w: the connection was lost while messages were on their way", doing, vn.ErrUnavailable)
+			}
 			if err == nil {
 				got++
 				left = meta.NumPending

@@ -34,7 +34,8 @@ const (
 	day          = 24 * time.Hour
 )
 
-func (b *Bus) streams() []jetstream.StreamConfig {
+// streams are the streams as callmask creates them.
+func (b *Bus) streams(replicas int) []jetstream.StreamConfig {
 	streams := []jetstream.StreamConfig{
 		{
 			Name: b.cfg.OrdersStream, Subjects: []string{b.cfg.OrdersPrefix + ".>"}, MaxAge: day,
@@ -67,7 +68,7 @@ func (b *Bus) streams() []jetstream.StreamConfig {
 	}
 	for i := range streams {
 		s := &streams[i]
-		s.Storage, s.Replicas, s.Duplicates = jetstream.FileStorage, b.cfg.Replicas, dedupeWindow
+		s.Storage, s.Replicas, s.Duplicates = jetstream.FileStorage, replicas, dedupeWindow
 		// The server offers asynchronous persistence to streams of one replica only;
 		// a replicated stream is written behind its Raft log anyway.
 		if s.Name == streamCalls && s.Replicas == 1 {
@@ -79,14 +80,27 @@ func (b *Bus) streams() []jetstream.StreamConfig {
 
 // EnsureStreams creates the streams that do not exist and checks those that do. It
 // never alters a stream: one that lacks a subject, or a LEDGER that could forget a
-// record, is an error that names the stream and the setting.
+// record, is an error that names the stream and the setting. One with fewer replicas
+// than it should have is worth a warning.
 func (b *Bus) EnsureStreams(ctx context.Context) error {
-	for _, want := range b.streams() {
+	for _, want := range b.streams(b.replicas()) {
 		if err := b.ensureStream(ctx, want); err != nil {
 			return fmt.Errorf("stream %s: %w", want.Name, err)
 		}
 	}
 	return nil
+}
+
+// replicas is how many copies of a stream there should be: without a setting three on a
+// cluster, whatever else would lose the ledger with a server.
+func (b *Bus) replicas() int {
+	switch {
+	case b.cfg.Replicas != 0:
+		return b.cfg.Replicas
+	case b.nc.ConnectedClusterName() != "":
+		return 3
+	}
+	return 1
 }
 
 func (b *Bus) ensureStream(ctx context.Context, want jetstream.StreamConfig) error {
@@ -104,14 +118,22 @@ func (b *Bus) ensureStream(ctx context.Context, want jetstream.StreamConfig) err
 		return fmt.Errorf("the subjects %s belong to a stream of another name: %w",
 			strings.Join(want.Subjects, ", "), err)
 	}
+	if api != nil && api.ErrorCode == codeNoPeers {
+		return fmt.Errorf("%w: the NATS cluster has no %d servers for it at the moment; start them, or choose the number of replicas: %w",
+			vn.ErrUnavailable, want.Replicas, err)
+	}
 	if err != nil {
 		return failed("cannot be looked up or created", err)
 	}
 	return b.checkStream(want, stream.CachedInfo().Config)
 }
 
-// codeSubjectsOverlap is the server's "subjects overlap with an existing stream".
-const codeSubjectsOverlap = 10065
+// The server's "subjects overlap with an existing stream" and "no suitable peers for
+// placement".
+const (
+	codeSubjectsOverlap = 10065
+	codeNoPeers         = 10005
+)
 
 func (b *Bus) checkStream(want, have jetstream.StreamConfig) error {
 	subjects := want.Subjects
@@ -142,9 +164,9 @@ func (b *Bus) checkStream(want, have jetstream.StreamConfig) error {
 			return errors.New("exists with another retention than limits")
 		}
 	}
-	if have.Replicas != want.Replicas && want.Name != b.cfg.OrdersStream {
+	if have.Replicas < want.Replicas {
 		b.log.Warn().Str("stream", want.Name).Int("replicas", have.Replicas).Int("wanted", want.Replicas).
-			Msg("the stream has another number of replicas than the setting; change it with the nats command")
+			Msgf("the stream does not survive the loss of a server; run: nats stream edit %s --replicas %d", want.Name, want.Replicas)
 	}
 	return nil
 }
@@ -165,12 +187,16 @@ func (b *Bus) OrdersMaxAge(ctx context.Context) (time.Duration, error) {
 // Consume has its consumer.
 func (b *Bus) Ping(ctx context.Context) error {
 	if !b.nc.IsConnected() {
-		return fmt.Errorf("nats: %w: not connected", vn.ErrUnavailable)
+		err := fmt.Errorf("nats: %w: not connected", vn.ErrUnavailable)
+		if why := b.nc.LastError(); why != nil {
+			err = fmt.Errorf("%w: %w", err, b.refused(why))
+		}
+		return err
 	}
 	ctx, cancel := b.deadline(ctx)
 	defer cancel()
 	g, ctx := errgroup.WithContext(ctx)
-	for _, s := range b.streams() {
+	for _, s := range b.streams(0) {
 		g.Go(func() error {
 			_, err := b.js.Stream(ctx, s.Name)
 			return failed("stream "+s.Name, err)
@@ -198,6 +224,12 @@ func covered(have []string, want string) bool {
 		}
 	}
 	return false
+}
+
+// SubjectMatches tells whether a subject is one of those that a pattern with NATS's
+// wildcards stands for.
+func SubjectMatches(pattern, subject string) bool {
+	return covers(strings.Split(pattern, "."), strings.Split(subject, "."))
 }
 
 func covers(pattern, subject []string) bool {

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net/netip"
 	"strconv"
+	"strings"
 
 	"golang.org/x/sys/unix"
 )
@@ -23,6 +24,19 @@ type conn struct {
 
 // maxAnswer is more than any answer of the servers compared.
 const maxAnswer = 8 << 10
+
+// sockaddrs reads addresses that commas separate.
+func sockaddrs(addrs string) ([]unix.Sockaddr, error) {
+	var to []unix.Sockaddr
+	for addr := range strings.SplitSeq(addrs, ",") {
+		a, err := sockaddr(addr)
+		if err != nil {
+			return nil, err
+		}
+		to = append(to, a)
+	}
+	return to, nil
+}
 
 func sockaddr(addr string) (unix.Sockaddr, error) {
 	ap, err := netip.ParseAddrPort(addr)

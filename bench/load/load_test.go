@@ -4,6 +4,7 @@ import (
 	"context"
 	"net"
 	"net/http"
+	"strings"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -91,6 +92,21 @@ func TestRightAnswersAreCountedAndTimed(t *testing.T) {
 	require.Zero(t, r.Broken+r.Late+r.Busy+r.Unsent)
 	require.EqualValues(t, r.Answered, r.Latency.Count)
 	require.Positive(t, r.Latency.Percentile(50))
+}
+
+func TestSeveralServersShareTheConnections(t *testing.T) {
+	t.Parallel()
+	right := carrier(t, func(*vn.Decision) {})
+	var asked [2]atomic.Int64
+	addrs := make([]string, len(asked))
+	for i := range asked {
+		addrs[i] = listen(t, func(ctx *fasthttp.RequestCtx) { asked[i].Add(1); right(ctx) })
+	}
+	r := do(t, Spec{Addr: strings.Join(addrs, ","), Conns: 4, For: 100 * time.Millisecond})
+	require.Zero(t, r.Wrong, r.Example)
+	require.Positive(t, asked[0].Load())
+	require.Positive(t, asked[1].Load())
+	require.EqualValues(t, r.Answered, asked[0].Load()+asked[1].Load())
 }
 
 func TestEveryWrongAnswerIsFound(t *testing.T) {

@@ -20,7 +20,7 @@ type Run struct {
 	spec  Spec
 	calls *Calls
 	rng   *rand.Rand
-	to    unix.Sockaddr
+	to    []unix.Sockaddr // connection i goes to i modulo its length
 	epoll int
 	timer int
 	conns []conn
@@ -49,7 +49,7 @@ func Prepare(ctx context.Context, calls *Calls, spec Spec) (*Run, error) {
 	if spec.Grace == 0 {
 		spec.Grace = defaultGrace
 	}
-	to, err := sockaddr(spec.Addr)
+	to, err := sockaddrs(spec.Addr)
 	if err != nil {
 		return nil, err
 	}
@@ -95,7 +95,7 @@ func (r *Run) open() error {
 		return fmt.Errorf("timer: %w", err)
 	}
 	for i := range r.conns {
-		if err := r.conns[i].dial(r.to, r.epoll, i); err != nil {
+		if err := r.dial(i); err != nil {
 			return err
 		}
 	}
@@ -302,5 +302,7 @@ func (r *Run) broken(i int) error {
 		r.free.push(i)
 	}
 	c.close()
-	return c.dial(r.to, r.epoll, i)
+	return r.dial(i)
 }
+
+func (r *Run) dial(i int) error { return r.conns[i].dial(r.to[i%len(r.to)], r.epoll, i) }

@@ -9,7 +9,7 @@ import (
 
 // Spec says what load to make.
 type Spec struct {
-	Addr   string        `json:"addr"`
+	Addr   string        `json:"addr"` // several with commas: the connections are dealt out to them
 	Form   Form          `json:"form"`
 	Conns  int           `json:"conns"`
 	Rate   float64       `json:"rate"` // requests a second, open loop; 0: closed loop

@@ -65,6 +65,11 @@ func Goals() []Goal {
 	script := func(point string) Key { return at("allocate", Scripts, point) }
 	size := func(vns int) Key { return at("pool-size", Scripts, VNsPoint(vns)) }
 	orders := func(n int) Key { return at(growth, Callmask, OrdersPoint(n)) }
+	masters := func(n int) Key { return at("cluster", ClusterOf(n), RoutersPoint(0, 1)) }
+	single := at("cluster", SingleRedis, RoutersPoint(0, 1))
+	spread := func(masters, partitions int) func(*Report) Stat {
+		return stat(at("cluster", ClusterOf(masters), PartitionsPoint(partitions)), Spread)
+	}
 	memory := func(point string) func(*Report) Stat { return stat(at("memory", Callmask, point), Bytes) }
 	return append(
 		goals,
@@ -85,6 +90,10 @@ func Goals() []Goal {
 			return r.RatioOf(at("overload", Callmask, Overloaded), RPS, at("overload", Callmask, CapacityAt), RPS)
 		}},
 		Goal{"overload at 3× capacity: p99 of what is answered", 100_000, true, "µs", stat(at("overload", Callmask, Overloaded), ServiceP9)},
+		Goal{"router CPU per resolve, Cluster of 3 masters ÷ single Redis", 1.15, true, "×", ratio(masters(3), single, ServerCPU)},
+		Goal{"the same, Cluster of 6 masters", 1.15, true, "×", ratio(masters(6), single, ServerCPU)},
+		Goal{"commands of the fullest ÷ the emptiest master, 16 partitions on 3", 1.35, true, "×", spread(3, 16)},
+		Goal{"the same, 64 partitions on 12", 1.35, true, "×", spread(12, 64)},
 		Goal{"router memory: last minute ÷ first", 1.05, true, "×", ratio(at("soak", Callmask, SoakLast), at("soak", Callmask, SoakFirst), Resident)},
 	)
 }

@@ -41,6 +41,42 @@ func short(n int) string {
 	return fmt.Sprint(n)
 }
 
+// ClusterOf names the variant of a Redis Cluster.
+func ClusterOf(masters int) string {
+	if masters == 1 {
+		return "Cluster of 1 master"
+	}
+	return fmt.Sprintf("Cluster of %d masters", masters)
+}
+
+// NodeOf names one master of a variant, counted from 1.
+func NodeOf(variant string, node int) string { return fmt.Sprintf("%s, node %d", variant, node) }
+
+// RoutersPoint names the point of calls at a rate, 0 for saturation, that so many routers share.
+func RoutersPoint(rate float64, routers int) string {
+	point := Saturation
+	if rate > 0 {
+		point = RatePoint(rate)
+	}
+	if routers == 1 {
+		return point + ", 1 router"
+	}
+	return fmt.Sprintf("%s, %d routers", point, routers)
+}
+
+// StreamPoint names the point of what one order, and in the stream CALLS one call, leaves in a stream.
+func StreamPoint(stream string) string {
+	if stream == "CALLS" {
+		return "a call in " + stream
+	}
+	return "an order in " + stream
+}
+
+// PartitionsPoint names the point of the load of all masters over all rounds.
+func PartitionsPoint(partitions int) string {
+	return fmt.Sprintf("%d partitions, all rounds", partitions)
+}
+
 // The points of the scenarios that are not a rate or a size.
 const (
 	NoAOF       = "no AOF"
@@ -62,5 +98,7 @@ const (
 	Scripts     = "script" // the variant that calls the scripts directly
 	ThroughNATS = "callmask all"
 	InMemory    = "callmask all, files in memory" // what the disk costs is left out
+	LeasedVN    = "a leased VN in LEDGER"
+	SingleRedis = "single Redis"
 	Sync        = "one fsync of a file, nothing else"
 )

@@ -29,11 +29,18 @@ func (r *Report) plot(dir string) error {
 		"latency-mixed": func() (*plot.Plot, error) {
 			return r.plotPoints("mixed", Callmask, []string{MixedPoint(8000, Alone), MixedPoint(8000, Beside)})
 		},
-		"throughput": func() (*plot.Plot, error) { return r.plotBars("resolve", RPS, "answered a second, 64 connections") },
-		"cpu":        func() (*plot.Plot, error) { return r.plotBars("resolve", ServerCPU, "server CPU for each call, µs") },
-		"growth":     func() (*plot.Plot, error) { return r.plotSizes("growth", Callmask, " orders", "active orders") },
-		"pool-size":  func() (*plot.Plot, error) { return r.plotSizes("pool-size", Scripts, " VNs", "VNs in the pool") },
-		"soak":       func() (*plot.Plot, error) { return r.plotSoak() },
+		"throughput": func() (*plot.Plot, error) {
+			return r.plotBars("resolve", Saturation, RPS, "answered a second, 64 connections")
+		},
+		"cpu": func() (*plot.Plot, error) {
+			return r.plotBars("resolve", Saturation, ServerCPU, "server CPU for each call, µs")
+		},
+		"cluster": func() (*plot.Plot, error) {
+			return r.plotBars("cluster", RoutersPoint(0, 1), ServerCPU, "router CPU for each call, µs")
+		},
+		"growth":    func() (*plot.Plot, error) { return r.plotSizes("growth", Callmask, " orders", "active orders") },
+		"pool-size": func() (*plot.Plot, error) { return r.plotSizes("pool-size", Scripts, " VNs", "VNs in the pool") },
+		"soak":      func() (*plot.Plot, error) { return r.plotSoak() },
 	} {
 		p, err := draw()
 		if err != nil {
@@ -119,11 +126,11 @@ func logLines(p *plot.Plot, lines []any) (*plot.Plot, error) {
 // narrow breaks a variant's name into lines that fit below its bar.
 var narrow = strings.NewReplacer("callmask, ", "callmask\n", " ", "\n", "+", "\n+", "=", "\n= ")
 
-func (r *Report) plotBars(scenario string, m Metric, y string) (*plot.Plot, error) {
+func (r *Report) plotBars(scenario, point string, m Metric, y string) (*plot.Plot, error) {
 	var names []string
 	var values plotter.Values
 	for _, variant := range r.Variants(scenario) {
-		if s := r.Stat(Key{scenario, variant, Saturation}, m); s.N > 0 {
+		if s := r.Stat(Key{scenario, variant, point}, m); s.N > 0 {
 			names, values = append(names, narrow.Replace(variant)), append(values, s.Median)
 		}
 	}

@@ -36,6 +36,9 @@ const (
 	Capacity  Metric = "capacity" // answered a second without a limit, measured just before
 	BusyP99   Metric = "busy_p99_us"
 	ServiceP9 Metric = "service_p99_us" // from the moment a call was sent
+	Messages  Metric = "messages"       // that a stream took in, for each thing
+	Commands  Metric = "commands"       // that a Redis processed a second
+	Spread    Metric = "spread"         // commands of the fullest master through those of the emptiest
 )
 
 // Sample is one measurement.

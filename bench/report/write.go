@@ -111,6 +111,9 @@ var columns = []struct {
 	{Unsent, "given up"},
 	{Resident, "server MB"},
 	{Bytes, "bytes"},
+	{Messages, "messages"},
+	{Commands, "Redis commands/s"},
+	{Spread, "fullest ÷ emptiest master"},
 }
 
 func (r *Report) writeTables(b *strings.Builder) {

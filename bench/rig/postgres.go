@@ -12,6 +12,7 @@ import (
 	"strconv"
 	"strings"
 	"syscall"
+	"time"
 
 	"github.com/jackc/pgx/v5"
 
@@ -23,6 +24,12 @@ type Postgres struct {
 	*proc.Child
 
 	DSN string
+}
+
+// CPU returns the CPU time that all its processes have used.
+func (p *Postgres) CPU(context.Context) (time.Duration, error) {
+	u, err := p.Usage()
+	return u.CPU, err
 }
 
 // Postgres starts a PostgreSQL server with an empty database; an error tells what is

@@ -180,19 +180,40 @@ func (s *Redis) Memory(ctx context.Context) (int64, error) {
 // CPU returns Redis's own count of the CPU time it has used, which is finer than the
 // kernel's.
 func (s *Redis) CPU(ctx context.Context) (time.Duration, error) {
-	info, err := s.Client.InfoMap(ctx, "cpu").Result()
+	use, err := use(ctx, s.Client)
+	return use.CPU, err
+}
+
+// Use is what a Redis has done so far, by its own count.
+type Use struct {
+	CPU      time.Duration // in user mode and in the kernel
+	Commands int64         // processed
+}
+
+// Use returns what the Redis has done.
+func (s *Redis) Use(ctx context.Context) ([]Use, error) {
+	use, err := use(ctx, s.Client)
+	return []Use{use}, err
+}
+
+func use(ctx context.Context, client *redis.Client) (u Use, err error) {
+	ctx, cancel := context.WithTimeout(ctx, loadTimeout)
+	defer cancel()
+	info, err := client.InfoMap(ctx, "cpu", "stats").Result()
 	if err != nil {
-		return 0, fmt.Errorf("ask Redis for its CPU time: %w", err)
+		return u, fmt.Errorf("ask Redis what it has done: %w", err)
 	}
-	var sum time.Duration
 	for _, field := range []string{"used_cpu_sys", "used_cpu_user"} {
 		seconds, err := strconv.ParseFloat(info["CPU"][field], 64)
 		if err != nil {
-			return 0, fmt.Errorf("ask Redis for its CPU time: %w", err)
+			return u, fmt.Errorf("ask Redis what it has done: %w", err)
 		}
-		sum += time.Duration(seconds * float64(time.Second))
+		u.CPU += time.Duration(seconds * float64(time.Second))
 	}
-	return sum, nil
+	if u.Commands, err = strconv.ParseInt(info["Stats"]["total_commands_processed"], 10, 64); err != nil {
+		return u, fmt.Errorf("ask Redis what it has done: %w", err)
+	}
+	return u, nil
 }
 
 // Load starts a load generator.

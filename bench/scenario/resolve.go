@@ -110,7 +110,7 @@ func (e *Env) resolvers(ctx context.Context, l *loaded) ([]target, error) {
 			if err != nil {
 				return target{}, err
 			}
-			return target{server: *s, store: l.redis.Child}, nil
+			return target{servers: []rig.Server{*s}, store: l.redis}, nil
 		}
 	}
 	if e.Versus != "" {
@@ -118,7 +118,7 @@ func (e *Env) resolvers(ctx context.Context, l *loaded) ([]target, error) {
 		if err != nil {
 			return nil, err
 		}
-		targets = append(targets, target{variant: report.Versus, server: r.Server, store: l.redis.Child})
+		targets = append(targets, target{variant: report.Versus, servers: []rig.Server{r.Server}, store: l.redis})
 	}
 	if err := errors.Join(
 		add(report.Recording, func() (target, error) { return e.recording(ctx, l) }),
@@ -156,7 +156,7 @@ func (e *Env) other(ctx context.Context, l *loaded, o rig.CallmaskOptions) (targ
 	if err != nil {
 		return target{}, err
 	}
-	return target{server: r.Server, store: l.redis.Child}, nil
+	return target{servers: []rig.Server{r.Server}, store: l.redis}, nil
 }
 
 // recording starts a router that publishes calls.decided to a NATS of its own.
@@ -169,7 +169,7 @@ func (e *Env) recording(ctx context.Context, l *loaded) (target, error) {
 	if err != nil {
 		return target{}, err
 	}
-	return target{server: r.Server, store: l.redis.Child}, nil
+	return target{servers: []rig.Server{r.Server}, store: l.redis}, nil
 }
 
 // streams starts a NATS with callmask's streams and returns its URL.
@@ -199,7 +199,7 @@ func (e *Env) postgres(ctx context.Context, l *loaded, prefix string) (target, e
 	if err != nil {
 		return target{}, err
 	}
-	return target{server: *s, store: p.Child}, nil
+	return target{servers: []rig.Server{*s}, store: p}, nil
 }
 
 func (e *Env) node(ctx context.Context, l *loaded, prefix string) (target, error) {
@@ -207,5 +207,5 @@ func (e *Env) node(ctx context.Context, l *loaded, prefix string) (target, error
 	if err != nil {
 		return target{}, err
 	}
-	return target{server: *s, store: l.redis.Child}, nil
+	return target{servers: []rig.Server{*s}, store: l.redis}, nil
 }

@@ -11,6 +11,7 @@ import (
 	"errors"
 	"fmt"
 	"path/filepath"
+	"strings"
 	"time"
 
 	"github.com/callmask/callmask/bench/load"
@@ -18,6 +19,7 @@ import (
 	"github.com/callmask/callmask/bench/report"
 	"github.com/callmask/callmask/bench/rig"
 	"github.com/callmask/callmask/bench/world"
+	"github.com/callmask/callmask/scripts"
 )
 
 // Scenario is one thing that can be measured.
@@ -40,7 +42,9 @@ func All() []Scenario {
 		{Name: "release", Summary: "the end of orders, the script alone", Run: release},
 		{Name: "pool-size", Summary: "allocation from pools of 1k to 100k VNs, with --full to 1M", Run: poolSize},
 		{Name: "memory", Summary: "bytes in Redis of an order, a VN, and what an order leaves", Run: memory},
+		{Name: "storage", Summary: "messages and bytes in each NATS stream of an order and a call", Run: storage},
 		{Name: "overload", Summary: "three times what the router can do, and how it recovers", Run: overload},
+		{Name: "cluster", Summary: "signed calls before a Redis Cluster of 1, 3, 6 and 12 masters, 1 and 2 routers, and a single Redis", Run: clusters},
 		{Name: "growth", Summary: "calls with 1k to 5M active orders (about 8 GB of memory)", Full: true, Run: growth},
 		{Name: "soak", Summary: "minutes at saturation: does the router's memory grow?", Full: true, Run: soak},
 	}
@@ -91,9 +95,23 @@ type loaded struct {
 // target is something that calls are sent to.
 type target struct {
 	variant string
-	server  rig.Server
-	store   *proc.Child // Redis or PostgreSQL; nil: none
+	servers []rig.Server // they share the calls
+	store   meter        // Redis or PostgreSQL; nil: none
 	fixed   bool
+}
+
+// meter tells the CPU time that something has used.
+type meter interface {
+	CPU(ctx context.Context) (time.Duration, error)
+}
+
+// addr returns the addresses of the servers as load.Spec takes them.
+func (t *target) addr() string {
+	addrs := make([]string, len(t.servers))
+	for i, s := range t.servers {
+		addrs[i] = s.Addr
+	}
+	return strings.Join(addrs, ",")
 }
 
 // spec returns the load of the scenarios' ordinary form.
@@ -107,32 +125,41 @@ func (e *Env) length() time.Duration { return time.Duration(e.Seconds * float64(
 
 // load loads a Redis with orders and starts a router before it.
 func (e *Env) load(ctx context.Context, orders, spare int, aof bool) (*loaded, error) {
-	e.Progress.Doing(fmt.Sprintf("loading %d orders", orders))
 	l := &loaded{}
 	var err error
 	if l.redis, err = e.Rig.Redis(ctx, aof); err != nil {
 		return nil, err
 	}
-	l.table, err = world.Load(ctx, l.redis.Store, world.Options{
+	l.path = filepath.Join(e.Rig.Dir, l.redis.Name+".table")
+	l.table, err = e.fill(ctx, l.redis.Store, orders, spare, l.path)
+	return l, err
+}
+
+// fill loads an empty Redis with orders and writes the table of their calls to path.
+func (e *Env) fill(ctx context.Context, store *scripts.Store, orders, spare int, path string) (*world.Table, error) {
+	e.Progress.Doing(fmt.Sprintf("loading %d orders", orders))
+	table, err := world.Load(ctx, store, world.Options{
 		Orders: orders, Spare: spare, IDs: world.Short, Workers: loaders,
 		Done: func(part float64) { e.Progress.Doing(fmt.Sprintf("loading %d orders: %.0f %%", orders, 100*part)) },
 	})
 	if err != nil {
 		return nil, err
 	}
-	l.path = filepath.Join(e.Rig.Dir, l.redis.Name+".table")
-	return l, l.table.Write(l.path)
+	return table, table.Write(path)
 }
 
 // loaders is how many orders are allocated at the same time.
 const loaders = 32
+
+// spareVNs is how many VNs stay free beside so many orders.
+func spareVNs(orders int) int { return orders/10 + 20_000 }
 
 // shared returns the orders and the router that most scenarios use.
 func (e *Env) shared(ctx context.Context) (*loaded, error) {
 	if e.main != nil {
 		return e.main, nil
 	}
-	l, err := e.load(ctx, e.Orders, e.Orders/10+20_000, false)
+	l, err := e.load(ctx, e.Orders, spareVNs(e.Orders), false)
 	if err != nil {
 		return nil, err
 	}
@@ -144,7 +171,7 @@ func (e *Env) shared(ctx context.Context) (*loaded, error) {
 }
 
 func (l *loaded) target() target {
-	return target{variant: report.Callmask, server: l.router.Server, store: l.redis.Child}
+	return target{variant: report.Callmask, servers: []rig.Server{l.router.Server}, store: l.redis}
 }
 
 // warmUp sends calls to each target that are not measured, so that caches are filled
@@ -154,7 +181,7 @@ func (e *Env) warmUp(ctx context.Context, targets []target) error {
 		t := &targets[i]
 		e.Progress.Doing("warming up " + t.variant)
 		spec := e.spec(0)
-		spec.Addr, spec.Fixed = t.server.Addr, t.fixed
+		spec.Addr, spec.Fixed = t.addr(), t.fixed
 		if !e.Short {
 			spec.For = max(spec.For, time.Second)
 		}
@@ -171,14 +198,22 @@ func (e *Env) warmUp(ctx context.Context, targets []target) error {
 }
 
 // cost is what the processes of a target had cost at one moment.
-type cost struct{ server, store, load proc.Usage }
+type cost struct {
+	server, load proc.Usage
+	store        time.Duration
+}
 
-func (e *Env) cost(t *target) (c cost, err error) {
-	if c.server, err = t.server.Usage(); err != nil {
-		return c, err
+func (e *Env) cost(ctx context.Context, t *target) (c cost, err error) {
+	for i := range t.servers {
+		one, err := t.servers[i].Usage()
+		if err != nil {
+			return c, err
+		}
+		c.server.CPU += one.CPU
+		c.server.RSS += one.RSS
 	}
 	if t.store != nil {
-		if c.store, err = t.store.Usage(); err != nil {
+		if c.store, err = t.store.CPU(ctx); err != nil {
 			return c, err
 		}
 	}
@@ -190,23 +225,23 @@ func (e *Env) cost(t *target) (c cost, err error) {
 func (e *Env) measure(ctx context.Context, k report.Key, round int, t target, spec load.Spec) (load.Result, error) {
 	e.Progress.Doing(fmt.Sprintf("%s: %s, %s, round %d", k.Scenario, t.variant, k.Point, round+1))
 	defer e.Progress.Step()
-	spec.Addr, spec.Fixed = t.server.Addr, t.fixed
+	spec.Addr, spec.Fixed = t.addr(), t.fixed
 	var before, after cost
 	result, err := e.Load.Run(ctx, spec,
-		func() (err error) { before, err = e.cost(&t); return err },
-		func() (err error) { after, err = e.cost(&t); return err })
+		func() (err error) { before, err = e.cost(ctx, &t); return err },
+		func() (err error) { after, err = e.cost(ctx, &t); return err })
 	if err == nil {
 		err = judge(&result, spec.GiveUp > 0)
 	}
 	if err != nil {
 		return result, fmt.Errorf("%s, %s, %s: %w", k.Scenario, t.variant, k.Point, err)
 	}
-	each := func(a, b proc.Usage) float64 {
-		return float64((b.CPU - a.CPU).Microseconds()) / float64(result.Answered+result.Busy)
+	each := func(before, after time.Duration) float64 {
+		return float64((after - before).Microseconds()) / float64(result.Answered+result.Busy)
 	}
 	values := map[report.Metric]float64{
-		report.RPS: float64(result.InTime) / result.Took.Seconds(), report.ServerCPU: each(before.server, after.server),
-		report.LoadCPU: each(before.load, after.load), report.Resident: float64(after.server.RSS) / (1 << 20),
+		report.RPS: float64(result.InTime) / result.Took.Seconds(), report.ServerCPU: each(before.server.CPU, after.server.CPU),
+		report.LoadCPU: each(before.load.CPU, after.load.CPU), report.Resident: float64(after.server.RSS) / (1 << 20),
 		report.P50: result.Latency.Percentile(50), report.P99: result.Latency.Percentile(99), report.P999: result.Latency.Percentile(99.9),
 		report.MaxUS: result.Latency.Max, report.Busy: float64(result.Busy), report.Unsent: float64(result.Unsent),
 	}

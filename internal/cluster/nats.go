@@ -137,32 +137,34 @@ func (n *NATSNode) ask(ctx context.Context, page string, answer any) error {
 // agree, and each of them says that its streams and consumers are current. When ctx
 // ends first the error says what was missing.
 func (c *NATS) WaitHealthy(ctx context.Context) error {
-	err := poll(ctx, func(ctx context.Context) error {
-		leader := ""
-		for _, n := range c.alive() {
-			var health server.HealthStatus
-			if err := n.ask(ctx, "/healthz", &health); err != nil {
-				return err
-			}
-			if health.Status != "ok" {
-				return fmt.Errorf("%s: %s", n.name, health.Error)
-			}
-			js, err := n.jetStream(ctx)
-			if err != nil {
-				return err
-			}
-			if len(c.nodes) == 1 {
-				return nil
-			}
-			if js.Meta == nil || js.Meta.Leader == "" || leader != "" && js.Meta.Leader != leader {
-				return fmt.Errorf("%s: JetStream has no leader that all agree on", n.name)
-			}
-			leader = js.Meta.Leader
-		}
-		return nil
-	})
-	if err != nil {
+	if err := poll(ctx, c.Healthy); err != nil {
 		return fmt.Errorf("the NATS cluster is not healthy: %w", err)
+	}
+	return nil
+}
+
+// Healthy says what WaitHealthy would wait for; nil: nothing.
+func (c *NATS) Healthy(ctx context.Context) error {
+	leader := ""
+	for _, n := range c.alive() {
+		var health server.HealthStatus
+		if err := n.ask(ctx, "/healthz", &health); err != nil {
+			return err
+		}
+		if health.Status != "ok" {
+			return fmt.Errorf("%s: %s", n.name, health.Error)
+		}
+		js, err := n.jetStream(ctx)
+		if err != nil {
+			return err
+		}
+		if len(c.nodes) == 1 {
+			return nil
+		}
+		if js.Meta == nil || js.Meta.Leader == "" || leader != "" && js.Meta.Leader != leader {
+			return fmt.Errorf("%s: JetStream has no leader that all agree on", n.name)
+		}
+		leader = js.Meta.Leader
 	}
 	return nil
 }

@@ -144,13 +144,12 @@ func (p *Process) hold(sig syscall.Signal, frozen bool) error {
 	return nil
 }
 
-// askAgain is how often a process is asked to end: a redis-server that writes the first
-// AOF of a new replica refuses, and forgets that it was asked.
-const askAgain = 200 * time.Millisecond
-
 // Stop asks the process to end (SIGTERM), thawing it if it is frozen, and waits. When
 // ctx ends first it is killed, and an error says so.
-func (p *Process) Stop(ctx context.Context) error {
+func (p *Process) Stop(ctx context.Context) error { return p.stop(ctx, nil) }
+
+// stop is Stop that asks once more at each tick of again.
+func (p *Process) stop(ctx context.Context, again <-chan time.Time) error {
 	p.mu.Lock()
 	l, frozen := p.life, p.frozen
 	p.mu.Unlock()
@@ -160,8 +159,6 @@ func (p *Process) Stop(ctx context.Context) error {
 	if frozen {
 		_ = p.Thaw() // it may have ended meanwhile
 	}
-	tick := time.NewTicker(askAgain)
-	defer tick.Stop()
 	for {
 		_ = l.cmd.Process.Signal(syscall.SIGTERM) // for the same reason
 		select {
@@ -170,7 +167,7 @@ func (p *Process) Stop(ctx context.Context) error {
 		case <-ctx.Done():
 			p.Kill()
 			return fmt.Errorf("%s did not end in time and was killed: %w\n%s", p.name, ctx.Err(), p.Output())
-		case <-tick.C:
+		case <-again:
 		}
 	}
 }

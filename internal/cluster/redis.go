@@ -180,7 +180,9 @@ func (c *Redis) Addrs() []string {
 // URL returns the Cluster as callmask's setting redis_url takes it: every node's URL,
 // separated by commas.
 func (c *Redis) URL() string {
-	return "redis://" + strings.Join(c.Addrs(), "?cluster=true,redis://") + "?cluster=true"
+	addrs := c.Addrs()
+	addrs[0] += "?cluster=true"
+	return "redis://" + strings.Join(addrs, ",redis://")
 }
 
 // Stop ends all nodes and waits for them; what has not ended with ctx is killed. The

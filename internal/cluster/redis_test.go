@@ -68,6 +68,10 @@ func TestAMasterThatDiesIsReplacedAndComesBackAsAReplica(t *testing.T) {
 	require.NoError(t, now.Thaw())
 	require.NoError(t, now.RestoreReplication(bounded(t)))
 	require.NoError(t, c.WaitHealthy(bounded(t)))
+
+	// In order nobody has to die for it.
+	require.NoError(t, c.HandOver(bounded(t), master))
+	require.Equal(t, now, failedOver(t, c, "k", master))
 }
 
 func TestSlotsMoveAndNodesComeAndGoWithAllTheirKeys(t *testing.T) {

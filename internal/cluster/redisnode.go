@@ -114,8 +114,16 @@ func (n *RedisNode) Restart(ctx context.Context) error {
 	})
 }
 
+// askAgain is how often a redis-server is asked to end: one that writes the first AOF of
+// a new replica refuses, and forgets that it was asked.
+const askAgain = 200 * time.Millisecond
+
 // Stop ends the node in order and waits; see Process.Stop. Restart starts it again.
-func (n *RedisNode) Stop(ctx context.Context) error { return n.Process.Stop(ctx) }
+func (n *RedisNode) Stop(ctx context.Context) error {
+	again := time.NewTicker(askAgain)
+	defer again.Stop()
+	return n.stop(ctx, again.C)
+}
 
 // close ends the node for good.
 func (n *RedisNode) close(ctx context.Context) error {

@@ -84,13 +84,14 @@ func (v *view) add(f []string) error {
 // each replica is in step and offered to clients. Nodes that are down or frozen do not
 // count. When ctx ends first the error says what was missing.
 func (c *Redis) WaitHealthy(ctx context.Context) error {
-	if err := poll(ctx, c.healthy); err != nil {
+	if err := poll(ctx, c.Healthy); err != nil {
 		return fmt.Errorf("the Redis Cluster is not healthy: %w", err)
 	}
 	return nil
 }
 
-func (c *Redis) healthy(ctx context.Context) error {
+// Healthy says what WaitHealthy would wait for; nil: nothing.
+func (c *Redis) Healthy(ctx context.Context) error {
 	alive := c.alive()
 	var first *view
 	for _, n := range alive {
@@ -189,10 +190,11 @@ func (c *Redis) Owner(ctx context.Context, key string) (master *RedisNode, repli
 	if err != nil {
 		return nil, nil, err
 	}
-	return c.slotOwner(ctx, slot)
+	return c.SlotOwner(ctx, slot)
 }
 
-func (c *Redis) slotOwner(ctx context.Context, slot int) (master *RedisNode, replicas []*RedisNode, err error) {
+// SlotOwner is Owner for a slot.
+func (c *Redis) SlotOwner(ctx context.Context, slot int) (master *RedisNode, replicas []*RedisNode, err error) {
 	best := -1
 	for _, n := range c.alive() {
 		v, err := n.view(ctx)

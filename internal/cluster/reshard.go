@@ -16,8 +16,9 @@ type Progress struct {
 }
 
 const (
-	// moveBatch keys are sent at once: what redis-cli takes unless told otherwise.
-	moveBatch = 10
+	// moveBatch keys are sent at once: redis-cli's --cluster-pipeline, ten times what it
+	// takes unless told otherwise. Orders of the slot wait until it has moved.
+	moveBatch = 100
 	// moveTimeout bounds one batch; a large key takes its time.
 	moveTimeout = 10 * time.Second
 )
@@ -40,7 +41,7 @@ func (c *Redis) Reshard(ctx context.Context, from, to *RedisNode, slots int, pro
 // MoveSlot moves one slot to another master while both serve. When it is interrupted
 // the slot stays half moved; the same call goes on from there.
 func (c *Redis) MoveSlot(ctx context.Context, slot int, to *RedisNode, progress func(Progress)) error {
-	from, _, err := c.slotOwner(ctx, slot)
+	from, _, err := c.SlotOwner(ctx, slot)
 	if err != nil || from == to {
 		return err
 	}
@@ -112,8 +113,12 @@ func (n *RedisNode) migrate(ctx context.Context, to *RedisNode, keys []string) e
 // assign ends a move: the new owner hears of it first, so that at no moment nobody
 // owns the slot.
 func (c *Redis) assign(ctx context.Context, slot int, from, to *RedisNode) error {
-	for _, n := range []*RedisNode{to, from} {
-		if _, err := n.do(ctx, "cluster", "setslot", slot, "node", to.id); err != nil {
+	if _, err := to.do(ctx, "cluster", "setslot", slot, "node", to.id); err != nil {
+		return err
+	}
+	if _, err := from.do(ctx, "cluster", "setslot", slot, "node", to.id); err != nil {
+		// A master that hears first that it has lost its last slot has become a replica.
+		if v, viewErr := from.view(ctx); viewErr != nil || v.owner[slot] != to.id {
 			return err
 		}
 	}
@@ -191,4 +196,43 @@ func (c *Redis) forget(ctx context.Context, n *RedisNode, rest []*RedisNode) err
 		}
 	}
 	return c.WaitHealthy(ctx)
+}
+
+// HandOver has a replica take a master's place in order (CLUSTER FAILOVER), so that it
+// can be ended without a pause, and returns when that is done. A node that owns nothing
+// has nothing to hand over.
+func (c *Redis) HandOver(ctx context.Context, master *RedisNode) error {
+	v, err := master.view(ctx)
+	if err != nil {
+		return err
+	}
+	slots := v.slotsOf(master.id)
+	if len(slots) == 0 {
+		return nil
+	}
+	_, replicas, err := c.SlotOwner(ctx, slots[0])
+	if err != nil {
+		return err
+	}
+	if len(replicas) == 0 {
+		return fmt.Errorf("%s has no replica that is alive", master.name)
+	}
+	// The others grant it only a while after the last failover; it gives up after 5 s.
+	for {
+		if _, err := replicas[0].do(ctx, "cluster", "failover"); err != nil {
+			return err
+		}
+		once, cancel := context.WithTimeout(ctx, 6*time.Second)
+		err := poll(once, func(ctx context.Context) error {
+			owner, _, err := c.SlotOwner(ctx, slots[0])
+			if err == nil && owner == master {
+				err = fmt.Errorf("%s has not handed over yet", master.name)
+			}
+			return err
+		})
+		cancel()
+		if err == nil || ctx.Err() != nil {
+			return err
+		}
+	}
 }

@@ -175,7 +175,7 @@ func TestTheImageRunsTheBinaryWithoutRights(t *testing.T) {
 	dockerfile := read(t, "Dockerfile")
 	copied := regexp.MustCompile(`(?m)^COPY --from=build /callmask (\S+)$`).FindStringSubmatch(dockerfile)
 	require.NotNil(t, copied)
-	require.Contains(t, dockerfile, "go build -trimpath -ldflags=-s -o /callmask ./cmd/callmask")
+	require.Contains(t, dockerfile, "go build -buildvcs=true -trimpath -ldflags=-s -o /callmask ./cmd/callmask")
 	require.Contains(t, dockerfile, `ENTRYPOINT ["`+copied[1]+`"]`)
 	require.Regexp(t, `(?m)^USER 65532:65532$`, dockerfile)
 	for _, image := range regexp.MustCompile(`(?m)^FROM (\S+)`).FindAllStringSubmatch(dockerfile, -1) {

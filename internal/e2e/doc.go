@@ -8,5 +8,6 @@
 // CALLMASK_E2E_SCALE (0.01 to 1) scales the counts of the heavy tests: 1 is the
 // default, a quarter with the race detector. CALLMASK_E2E_SEED repeats a run with the
 // seed that it printed; CALLMASK_E2E_BINARY names a binary to test instead of one
-// built from the sources.
+// built from the sources. CALLMASK_E2E_LIVE=1 makes the test of live changes of a Redis
+// Cluster its long form, with its goals in time (`make cluster-live`).
 package e2e

@@ -14,12 +14,17 @@ import (
 	"time"
 
 	"go.uber.org/goleak"
+
+	"github.com/callmask/callmask/internal/cluster"
 )
 
 // built is where the binary is built.
 var built string
 
 func TestMain(m *testing.M) {
+	if cluster.RunNode() {
+		return
+	}
 	dir, err := os.MkdirTemp("", "callmask-e2e-")
 	if err != nil {
 		fmt.Fprintln(os.Stderr, "e2e:", err)
@@ -38,18 +43,23 @@ var executable = sync.OnceValues(func() (string, error) {
 	if path := os.Getenv("CALLMASK_E2E_BINARY"); path != "" {
 		return path, nil
 	}
+	return built, build(built, "cmd/callmask")
+})
+
+// build builds a program of ours, with the race detector when the tests have it.
+func build(path, program string) error {
 	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Minute)
 	defer cancel()
-	args := []string{"build", "-o", built}
+	args := []string{"build", "-o", path}
 	if raceDetector {
 		args = append(args, "-race")
 	}
-	cmd := exec.CommandContext(ctx, "go", append(args, "github.com/callmask/callmask/cmd/callmask")...)
+	cmd := exec.CommandContext(ctx, "go", append(args, "github.com/callmask/callmask/"+program)...)
 	if out, err := cmd.CombinedOutput(); err != nil {
-		return "", fmt.Errorf("go build: %w\n%s", err, out)
+		return fmt.Errorf("go build: %w\n%s", err, out)
 	}
-	return built, nil
-})
+	return nil
+}
 
 // random returns the test's source of randomness and prints its seed.
 func random(t *testing.T) *rand.Rand {

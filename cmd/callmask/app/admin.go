@@ -33,8 +33,8 @@ func (a *App) listen(ctx context.Context) error {
 		ErrorLog: nil, // replaced below
 	}
 	srv.ErrorLog = a.stdLog("admin")
-	s := a.newStage(ctx, "admin listener")
-	s.run("admin listener", func(ctx context.Context) error { return serve(ctx, srv, ln) })
+	a.admin = a.newStage(ctx, "admin listener")
+	a.admin.run("admin listener", func(ctx context.Context) error { return serve(ctx, srv, ln, a.set.ShutdownTimeout/2) })
 	if !a.has(settings.Router) {
 		return nil
 	}
@@ -51,10 +51,25 @@ func (a *App) listen(ctx context.Context) error {
 	return nil
 }
 
-// lastRequests is how long requests in flight may take once the private listener ends.
-const lastRequests = 3 * time.Second
+// drainAPI is the step of the shutdown at which the private listener ends: after the
+// calls are drained and before what answers its requests is taken away.
+func (a *App) drainAPI(context.Context) error {
+	a.onEnd("private API", func(ctx context.Context) error {
+		if !a.has(settings.Router) { // which has waited itself
+			wait := time.NewTimer(a.set.DrainDelay)
+			defer wait.Stop()
+			select {
+			case <-wait.C:
+			case <-ctx.Done():
+			}
+		}
+		return a.admin.end(ctx)
+	})
+	return nil
+}
 
-func serve(ctx context.Context, srv *http.Server, ln net.Listener) error {
+// serve answers requests until ctx ends, and then for last those in flight.
+func serve(ctx context.Context, srv *http.Server, ln net.Listener, last time.Duration) error {
 	done := make(chan error, 1)
 	go func() { done <- srv.Serve(ln) }()
 	select {
@@ -62,7 +77,7 @@ func serve(ctx context.Context, srv *http.Server, ln net.Listener) error {
 		return err
 	case <-ctx.Done():
 	}
-	end, cancel := context.WithTimeout(context.WithoutCancel(ctx), lastRequests)
+	end, cancel := context.WithTimeout(context.WithoutCancel(ctx), last)
 	defer cancel()
 	err := srv.Shutdown(end)
 	if err != nil {
@@ -93,6 +108,9 @@ func (a *App) private() http.Handler {
 	// The mux answers a path with . or .. or an empty segment with a redirect that
 	// repeats it, without asking for a token. None of its own paths is such a one.
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if a.draining.Load() { // so that the next request opens a connection to another process
+			w.Header().Set("Connection", "close")
+		}
 		escaped := r.URL.EscapedPath()
 		if clean := path.Clean(escaped); escaped == clean || clean != "/" && escaped == clean+"/" {
 			mux.ServeHTTP(w, r)

@@ -46,6 +46,7 @@ type App struct {
 	parts    parts
 
 	at       Endpoints
+	admin    *stage            // of the private listener
 	httpLn   net.Listener      // for carriers; nil without the router
 	simURLs  map[string]string // of the simulated carriers started here, by name
 	keys     *seal.Keyset
@@ -128,7 +129,7 @@ func (a *App) Run(ctx context.Context) error {
 }
 
 func (a *App) start(ctx context.Context) error {
-	for _, step := range []func(context.Context) error{a.prepare, a.listen, a.servers, a.base, a.workers, a.front} {
+	for _, step := range []func(context.Context) error{a.prepare, a.listen, a.servers, a.base, a.workers, a.drainAPI, a.front} {
 		if err := step(ctx); err != nil {
 			return err
 		}

@@ -2,6 +2,7 @@ package app
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"time"
 
@@ -9,6 +10,7 @@ import (
 	"github.com/redis/go-redis/v9/maintnotifications"
 
 	"github.com/callmask/callmask/cmd/callmask/settings"
+	"github.com/callmask/callmask/events"
 )
 
 // NewRedis returns a client of the Redis at a setting. timeout bounds each read and
@@ -84,7 +86,8 @@ func clusterOptions(o *redis.UniversalOptions) *redis.ClusterOptions {
 // itself be starting.
 const startPatience = 30 * time.Second
 
-// patiently tries until it succeeds or startPatience is over.
+// patiently tries until it succeeds, startPatience is over, or it fails for what no
+// waiting mends.
 func (a *App) patiently(ctx context.Context, what string, try func(context.Context) error) error {
 	ctx, cancel := context.WithTimeout(ctx, startPatience)
 	defer cancel()
@@ -94,8 +97,8 @@ func (a *App) patiently(ctx context.Context, what string, try func(context.Conte
 		one, cancel := context.WithTimeout(ctx, 5*time.Second)
 		err := try(one)
 		cancel()
-		if err == nil {
-			return nil
+		if wrong := (*events.ConfigError)(nil); err == nil || errors.As(err, &wrong) {
+			return err
 		}
 		if first {
 			a.log.Warn().Err(err).Str("server", what).Msg("waiting for it to answer")

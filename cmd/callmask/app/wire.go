@@ -15,6 +15,7 @@ import (
 	"github.com/callmask/callmask/replenisher"
 	"github.com/callmask/callmask/router"
 	"github.com/callmask/callmask/scripts"
+	"github.com/callmask/callmask/seal"
 )
 
 const (
@@ -26,6 +27,17 @@ const (
 
 // deadPools is the context that dead letters of the replenisher are sealed with.
 const deadPools = "callmask dead letter pools"
+
+// OpenDead opens the payload of a dead letter of any role.
+func OpenDead(keys *seal.Keyset, box []byte) (payload []byte, err error) {
+	for _, context := range []string{allocator.DeadContext, deadPools} {
+		payload, err = keys.OpenBytes(box, []byte(context))
+		if !errors.Is(err, seal.ErrNotOpened) {
+			break
+		}
+	}
+	return payload, err
+}
 
 func (a *App) has(role settings.Role) bool { return a.cfg.Role.Has(role) }
 
@@ -86,19 +98,18 @@ func (a *App) thinPools() {
 }
 
 func (a *App) connectBus(ctx context.Context) error {
-	cfg := events.Config{
-		URL: a.at.NATSURL, Name: "callmask " + string(a.cfg.Role), Token: a.at.NATSToken, CredsFile: a.set.NATSCreds,
-		OrdersStream: a.set.OrdersStream, OrdersPrefix: a.set.OrdersPrefix, Replicas: a.set.NATSReplicas,
-		Lazy:       a.cfg.Role == settings.Router, // answers calls also while NATS is away
-		Registerer: a.reg, Logger: a.log.With().Str("room", "events").Logger(),
-	}
+	cfg := NATSConfig(a.set)
+	cfg.URL, cfg.Name, cfg.Token = a.at.NATSURL, "callmask "+string(a.cfg.Role), a.at.NATSToken
+	cfg.Inbox = inboxOf(string(a.cfg.Role))
+	cfg.Lazy = a.cfg.Role == settings.Router // answers calls also while NATS is away
+	cfg.Registerer, cfg.Logger = a.reg, a.log.With().Str("room", "events").Logger()
 	err := a.patiently(ctx, "nats", func(ctx context.Context) error {
 		var err error
 		a.bus, err = events.Connect(ctx, cfg)
 		return err
 	})
 	if err != nil {
-		return settings.Named("nats_url", err)
+		return NATSError(err)
 	}
 	a.onEnd("nats client", func(context.Context) error { a.bus.Close(); return nil })
 	if a.cfg.Role != settings.Router {

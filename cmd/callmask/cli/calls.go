@@ -46,10 +46,9 @@ func (c *callsCmd) Run(p *Process) error {
 	defer stop()
 	ctx, cancel := context.WithTimeout(ctx, c.Limit)
 	defer cancel()
-	address, token := s.NATSAddress()
-	bus, err := events.Connect(ctx, events.Config{URL: address, Name: "callmask calls", Token: token, CredsFile: s.NATSCreds})
+	bus, err := connectNATS(ctx, s, "callmask calls")
 	if err != nil {
-		return settings.Named("nats_url", err)
+		return err
 	}
 	defer bus.Close()
 	calls, unreadable, err := bus.Calls(ctx, time.Now().Add(-c.Since))
@@ -68,10 +67,11 @@ func (c *callsCmd) Run(p *Process) error {
 	return printCalls(p.Stdout, kept)
 }
 
-func printLines(out io.Writer, calls []events.CallRecord) error {
+// printLines prints one JSON object a line.
+func printLines[T any](out io.Writer, rows []T) error {
 	enc := json.NewEncoder(out)
-	for i := range calls {
-		if err := enc.Encode(&calls[i]); err != nil {
+	for i := range rows {
+		if err := enc.Encode(&rows[i]); err != nil {
 			return fmt.Errorf("print: %w", err)
 		}
 	}

@@ -39,10 +39,12 @@ type commands struct {
 	Demo        demoCmd        `cmd:"" group:"Run:" help:"Play the story of a masked call in the terminal."`
 	Order       orderCmd       `cmd:"" group:"Act on a running system:" help:"Give an order its numbers, look at it, extend it, end it."`
 	Pool        poolCmd        `cmd:"" group:"Act on a running system:" help:"List pools, bring numbers in, take numbers out."`
+	Dead        deadCmd        `cmd:"" group:"Act on a running system:" help:"List events that could not be handled; publish them again."`
 	Keys        keysCmd        `cmd:"" group:"Act on a running system:" help:"Rotate the keys that keep real numbers private."`
 	Calls       callsCmd       `cmd:"" group:"Look:" help:"Show what became of calls."`
 	Check       checkCmd       `cmd:"" group:"Look:" help:"Check every number, order and counter in Redis."`
 	Config      configCmd      `cmd:"" group:"Look:" help:"Print the settings in force, secrets hidden."`
+	Plan        planCmd        `cmd:"" group:"Look:" help:"Say what servers and numbers a load needs."`
 	Version     versionCmd     `cmd:"" group:"Look:" help:"Print the version."`
 }
 

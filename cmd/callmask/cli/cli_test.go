@@ -64,13 +64,19 @@ func (e *terminal) done(t *testing.T, args ...string) string {
 // it is.
 func system(t *testing.T) *terminal {
 	t.Helper()
+	return systemOn(t, "")
+}
+
+// systemOn is system with the NATS server at a URL; empty: its own.
+func systemOn(t *testing.T, natsURL string) *terminal {
+	t.Helper()
 	dir := t.TempDir()
 	free := freeAddr(t)
 	s, err := settings.Load(settings.Input{
 		Demo: true, Env: func(string) (string, bool) { return "", false },
 		Flags: map[string]string{
 			"data-dir": dir, "http-addr": "127.0.0.1:0", "admin-addr": "127.0.0.1:0",
-			"embedded-redis-addr": free, "embedded-nats-addr": "127.0.0.1:0",
+			"embedded-redis-addr": free, "embedded-nats-addr": "127.0.0.1:0", "nats-url": natsURL,
 		},
 	})
 	require.NoError(t, err)
@@ -91,6 +97,7 @@ func system(t *testing.T) *terminal {
 	}
 	e := &terminal{env: map[string]string{
 		"CALLMASK_ADMIN_ADDR": a.Endpoints().Admin, "CALLMASK_DATA_DIR": dir, "CALLMASK_EMBEDDED_REDIS_ADDR": free,
+		"CALLMASK_NATS_URL": natsURL,
 	}}
 	require.Eventually(t, func() bool {
 		var rows []poolRow
@@ -226,6 +233,9 @@ func TestEveryCommandHasHelpWithAnExample(t *testing.T) {
 		{"pool", "release"},
 		{"pool", "reconcile"},
 		{"pool", "plan"},
+		{"calls"},
+		{"dead", "list"},
+		{"dead", "replay"},
 		{"keys", "list"},
 		{"keys", "add"},
 		{"keys", "promote"},

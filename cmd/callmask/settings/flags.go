@@ -15,8 +15,11 @@ type Flags struct {
 	Partitions            string `name:"partitions" env:"CALLMASK_PARTITIONS" placeholder:"N" group:"Settings:" help:"Over how many hash tags the keys are spread, once and for all; 0 (default) is what Redis holds, or 1 on a single Redis and 16 on a Cluster."`
 	NATSURL               string `name:"nats-url" env:"CALLMASK_NATS_URL" placeholder:"URL" group:"Settings:" help:"nats:// or tls://; several with commas."`
 	NATSToken             string `name:"nats-token" env:"CALLMASK_NATS_TOKEN" placeholder:"TOKEN" group:"Settings:" help:"Token for NATS."`
-	NATSCreds             string `name:"nats-creds" env:"CALLMASK_NATS_CREDS" placeholder:"FILE" group:"Settings:" help:"Credentials file for NATS."`
-	NATSReplicas          string `name:"nats-replicas" env:"CALLMASK_NATS_REPLICAS" placeholder:"N" group:"Settings:" help:"Copies of each stream; 1 by default, 3 on a NATS cluster."`
+	NATSCreds             string `name:"nats-creds" env:"CALLMASK_NATS_CREDS" placeholder:"FILE" group:"Settings:" help:"Credentials file for NATS (JWT and NKey, or an NKey seed); read anew at each connection."`
+	NATSCA                string `name:"nats-ca" env:"CALLMASK_NATS_CA" placeholder:"FILE" group:"Settings:" help:"PEM file of who may have signed NATS's certificate; by default whom the system trusts."`
+	NATSCert              string `name:"nats-cert" env:"CALLMASK_NATS_CERT" placeholder:"FILE" group:"Settings:" help:"Client certificate for NATS, PEM."`
+	NATSKey               string `name:"nats-key" env:"CALLMASK_NATS_KEY" placeholder:"FILE" group:"Settings:" help:"Its key, PEM."`
+	NATSReplicas          string `name:"nats-replicas" env:"CALLMASK_NATS_REPLICAS" placeholder:"N" group:"Settings:" help:"Copies of each stream: 1, 3, 5 or auto (default), which is 3 on a NATS cluster and 1 elsewhere."`
 	OrdersStream          string `name:"orders-stream" env:"CALLMASK_ORDERS_STREAM" placeholder:"NAME" group:"Settings:" help:"Stream that brings order events; ORDERS by default."`
 	OrdersPrefix          string `name:"orders-prefix" env:"CALLMASK_ORDERS_PREFIX" placeholder:"NAME" group:"Settings:" help:"First part of their subjects; orders by default."`
 	APIToken              string `name:"api-token" env:"CALLMASK_API_TOKEN" placeholder:"TOKEN" group:"Settings:" help:"Bearer token of the private API; 'all' creates one."`
@@ -36,7 +39,7 @@ type Flags struct {
 	MaxCallDuration       string `name:"max-call-duration" env:"CALLMASK_MAX_CALL_DURATION" placeholder:"TIME" group:"Settings:" help:"How long a call may last; 1h by default."`
 	RefusalsPerMinute     string `name:"refusals-per-minute" env:"CALLMASK_REFUSALS_PER_MINUTE" placeholder:"N" group:"Settings:" help:"Refused calls per caller or number before rate_limited; 60 by default."`
 	MessagesPerMinute     string `name:"messages-per-minute" env:"CALLMASK_MESSAGES_PER_MINUTE" placeholder:"N" group:"Settings:" help:"Messages relayed of one caller to one number before the rest is dropped; 20 by default."`
-	DrainDelay            string `name:"drain-delay" env:"CALLMASK_DRAIN_DELAY" placeholder:"TIME" group:"Settings:" help:"From 'not ready' to closing the listener for carriers; 0s by default."`
+	DrainDelay            string `name:"drain-delay" env:"CALLMASK_DRAIN_DELAY" placeholder:"TIME" group:"Settings:" help:"From 'not ready' to closing the listeners: longer than a load balancer takes to notice; 0s by default."`
 	ShutdownTimeout       string `name:"shutdown-timeout" env:"CALLMASK_SHUTDOWN_TIMEOUT" placeholder:"TIME" group:"Settings:" help:"How long a clean end may take; 15s by default."`
 }
 

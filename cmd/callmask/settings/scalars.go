@@ -27,7 +27,10 @@ var scalars = []scalar{
 	{key: "nats_url", secret: urlSecret, set: natsURL},
 	{key: "nats_token", secret: allSecret, set: text(func(s *Settings) *string { return &s.NATSToken })},
 	{key: "nats_creds", set: text(func(s *Settings) *string { return &s.NATSCreds })},
-	{key: "nats_replicas", def: "1", set: integer(func(s *Settings) *int { return &s.NATSReplicas }, 1, 5)},
+	{key: "nats_ca", set: text(func(s *Settings) *string { return &s.NATSCA })},
+	{key: "nats_cert", set: text(func(s *Settings) *string { return &s.NATSCert })},
+	{key: "nats_key", set: text(func(s *Settings) *string { return &s.NATSKey })},
+	{key: "nats_replicas", def: "auto", set: replicas},
 	{key: "orders_stream", def: "ORDERS", set: subject(func(s *Settings) *string { return &s.OrdersStream }, false)},
 	{key: "orders_prefix", def: "orders", set: subject(func(s *Settings) *string { return &s.OrdersPrefix }, true)},
 	{key: "api_token", secret: allSecret, set: apiToken},
@@ -164,6 +167,18 @@ func integer(f field[int], least, most int) func(*Settings, string) error {
 		*f(s) = n
 		return nil
 	}
+}
+
+func replicas(s *Settings, value string) error {
+	switch value {
+	case "auto":
+		s.NATSReplicas = 0
+	case "1", "3", "5":
+		s.NATSReplicas = int(value[0] - '0')
+	default:
+		return fmt.Errorf("%q is not one of auto, 1, 3, 5", value)
+	}
+	return nil
 }
 
 func boolean(f field[bool]) func(*Settings, string) error {

@@ -24,7 +24,10 @@ type Settings struct {
 	NATSURL      string // empty: `all` runs its own
 	NATSToken    string
 	NATSCreds    string // path of a NATS credentials file
-	NATSReplicas int
+	NATSCA       string // path of the PEM file of who may have signed the server's certificate
+	NATSCert     string // paths of this client's certificate and key
+	NATSKey      string
+	NATSReplicas int // 0: by what NATS is
 	OrdersStream string
 	OrdersPrefix string
 	APIToken     string // empty: `all` creates one in the data dir
@@ -46,7 +49,7 @@ type Settings struct {
 	MaxDuration       time.Duration
 	RefusalsPerMinute int
 	MessagesPerMinute int           // messages relayed of one caller to one VN
-	DrainDelay        time.Duration // between "not ready" and closing the listener for carriers
+	DrainDelay        time.Duration // between "not ready" and closing the listeners
 	ShutdownTimeout   time.Duration
 
 	Pools    []Pool

@@ -216,9 +216,9 @@ func TestAVariableCannotChangeTheFilesStructure(t *testing.T) {
 func TestANumberMayComeFromAVariable(t *testing.T) {
 	t.Parallel()
 	path := write(t, "nats_replicas: ${P}\npools: [{name: a, region: GB, max: \"${MAX}\"}]\n")
-	s, err := Load(Input{Flags: map[string]string{"config": path}, Env: env(map[string]string{"P": "4", "MAX": "77"})})
+	s, err := Load(Input{Flags: map[string]string{"config": path}, Env: env(map[string]string{"P": "5", "MAX": "77"})})
 	require.NoError(t, err)
-	require.Equal(t, 4, s.NATSReplicas)
+	require.Equal(t, 5, s.NATSReplicas)
 	require.Equal(t, 77, s.Pools[0].Max)
 }
 
