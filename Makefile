@@ -5,6 +5,8 @@ SHELL := /bin/bash
 MAKEFLAGS += --no-builtin-rules
 
 GOLANGCI_LINT_VERSION := v2.15.0
+HELM_VERSION := v3.22.0
+NATSCLI_VERSION := v0.5.0
 DATA ?= data
 ARGS ?=
 PACKAGES ?= ./...
@@ -36,7 +38,7 @@ cluster-live: deps ## change a Redis Cluster under load: failovers, 50,000 keys 
 	CALLMASK_E2E_LIVE=1 go test -count=1 -tags faults -v -run 'TestLiveChanges|TestRollingRestart' ./internal/e2e
 
 .PHONY: test
-test: deps-test warm build vet lint verify alloc faults browser race ## everything: build, vet, lint, generated files, all tests; installs what it needs
+test: deps-test warm build vet lint verify rules alloc faults browser race ## everything: build, vet, lint, generated files, all tests; installs what it needs
 	@echo "test: everything passed"
 
 .PHONY: race
@@ -72,10 +74,10 @@ fuzz: ## fuzz every fuzz target for FUZZTIME=10s each (the tests only run their 
 	@git grep -n '^func Fuzz' -- '*_test.go' | sed -E 's|^(.*)/[^/]*:[0-9]+:func (Fuzz[A-Za-z0-9_]*).*|\1 \2|' | \
 	while read -r dir name; do go test -run '^$$' -fuzz "^$$name\$$" -fuzztime $(FUZZTIME) ./$$dir; done
 
-# The two long builds at once: neither keeps two cores busy by itself.
+# The long builds at once: none keeps two cores busy by itself.
 .PHONY: warm
 warm: deps-test
-	@.ci/tools $(GOLANGCI_LINT_VERSION) >/dev/null & tools=$$!; go build -race ./...; wait $$tools
+	@{ .ci/tools $(GOLANGCI_LINT_VERSION) && .ci/tools helm $(HELM_VERSION) && .ci/tools nats $(NATSCLI_VERSION); } >/dev/null & tools=$$!; go build -race ./...; wait $$tools
 
 .PHONY: vet
 vet:
@@ -95,6 +97,12 @@ fmt: ## format the Go files as the linter wants them
 generate: ## write all generated files anew, golden files of the scripts included
 	go generate ./...
 	CALLMASK_GENERATE=1 go test -count=1 ./scripts
+	CALLMASK_GENERATE=1 go test -count=1 -run ARunningSystemSpeaks ./cmd/callmask/app
+
+.PHONY: rules
+rules: deps-test ## the alert rules against their own tests
+	promtool check rules deploy/prometheus/callmask.rules.yml
+	cd deploy/prometheus && promtool test rules callmask.rules_test.yml
 
 .PHONY: verify
 verify: ## generated files, go.mod and go.sum are up to date
@@ -124,16 +132,22 @@ ci: ## what CI runs
 build: ## build bin/callmask
 	go build -o bin/callmask ./cmd/callmask
 
+.PHONY: release
+release: ## static binaries for linux and darwin with what is in them and checksums, in dist/ (PLATFORMS="linux/amd64 …", OUT=dist)
+	.ci/release
+
 .PHONY: deps
 deps: ## install redis-server if it is missing
 	@command -v go >/dev/null || { echo "callmask needs Go: https://go.dev/dl" >&2; exit 1; }
 	@.ci/install redis-server
 
 .PHONY: deps-test
-deps-test: ## install what the tests and linters need: redis-server, luacheck, gcc, chromium
+deps-test: ## install what the tests and linters need: redis-server, compilers, and the programs that our files are for
 	@command -v go >/dev/null || { echo "callmask needs Go: https://go.dev/dl" >&2; exit 1; }
-	@.ci/install redis-server luacheck gcc chromium
+	@.ci/install redis-server luacheck gcc promtool systemd-analyze node npm python3 kamailio chromium
 
 .PHONY: tools
-tools: ## build the pinned linter, once
+tools: ## build the pinned linter, helm and nats, once
 	@.ci/tools $(GOLANGCI_LINT_VERSION)
+	@.ci/tools helm $(HELM_VERSION)
+	@.ci/tools nats $(NATSCLI_VERSION)

@@ -2,7 +2,6 @@ package allocator
 
 import (
 	"context"
-	_ "embed" // openapi.json
 	"errors"
 	"net/http"
 	"path"
@@ -21,11 +20,8 @@ import (
 // MaxBody is the longest request body that the API reads, in bytes.
 const MaxBody = 1 << 20
 
-//go:embed openapi.json
-var openAPI []byte
-
 // route is one row of the API. statuses are all that it can answer, besides
-// anyStatuses; openapi.json lists the same.
+// anyStatuses; privateapi.OpenAPI lists the same.
 type route struct {
 	method, path string
 	statuses     []int
@@ -46,7 +42,7 @@ type api struct {
 }
 
 // API returns the private orders and pools API of DESIGN section 5, and
-// /openapi.json that describes it. Every request needs token as its bearer token;
+// /openapi.json that describes the whole private API. Every request needs token as its bearer token;
 // an empty token lets nobody in. Time-outs on reading headers are the server's.
 func (a *Allocator) API(token string) http.Handler {
 	s := &api{

@@ -15,6 +15,9 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/callmask/callmask/events"
+	"github.com/callmask/callmask/internal/privateapi"
+	"github.com/callmask/callmask/internal/testkit"
+	"github.com/callmask/callmask/internal/testkit/contract"
 	"github.com/callmask/callmask/vn"
 )
 
@@ -31,6 +34,7 @@ type client struct {
 	t       *testing.T
 	handler http.Handler
 	seen    *statuses
+	api     *contract.API
 }
 
 type statuses struct {
@@ -49,8 +53,12 @@ func (s *statuses) note(route string, status int) {
 
 func newClient(t *testing.T, numbers int, pools ...Pool) *client {
 	t.Helper()
-	w := newWorld(t, numbers, pools...)
-	return &client{world: w, t: t, handler: w.API(token), seen: &statuses{seen: map[string]map[int]bool{}}}
+	return clientOf(t, newWorld(t, numbers, pools...))
+}
+
+func clientOf(t *testing.T, w *world) *client {
+	t.Helper()
+	return &client{world: w, t: t, handler: w.API(token), seen: &statuses{seen: map[string]map[int]bool{}}, api: contract.OpenAPI(t)}
 }
 
 type answer struct {
@@ -80,6 +88,7 @@ func (c *client) send(method, path, body string, header ...string) answer {
 	noNumber(c.t, w.Body.String())
 	noNumber(c.t, c.logs.String())
 	require.Equal(c.t, "no-store", w.Header().Get("Cache-Control"))
+	c.api.Check(c.t, r, body, w.Result(), w.Body.Bytes())
 	return answer{w, c.t}
 }
 
@@ -168,7 +177,7 @@ func TestEveryRouteGivesExactlyItsStatuses(t *testing.T) {
 	c.send("DELETE", numbersPath+"/"+free, "").is(202, `{"left":true}`)
 	c.send("DELETE", numbersPath+"/"+free, "").refuses(404, "number_unknown", "")
 	c.send("DELETE", numbersPath+"/anonymous", "").refuses(400, "invalid", "vn")
-	c.send("GET", "/openapi.json", "").is(200, string(openAPI))
+	c.send("GET", "/openapi.json", "").is(200, privateapi.OpenAPI)
 
 	long := `{"pool":"` + strings.Repeat("x", MaxBody) + `"}`
 	for route, fault := range map[string]string{
@@ -221,76 +230,16 @@ func TestEveryRouteGivesExactlyItsStatuses(t *testing.T) {
 // The document is written by hand: this holds it against the routes.
 func TestOpenAPIDescribesEveryRouteAndStatus(t *testing.T) {
 	t.Parallel()
-	var doc struct {
-		OpenAPI string                                `json:"openapi"`
-		Paths   map[string]map[string]json.RawMessage `json:"paths"`
-	}
-	require.NoError(t, json.Unmarshal(openAPI, &doc))
-	require.Equal(t, "3.1.0", doc.OpenAPI)
-	described := map[string][]int{}
-	for path, item := range doc.Paths {
-		for method, raw := range item {
-			if method == "parameters" {
-				continue
-			}
-			var op struct {
-				Responses map[int]json.RawMessage `json:"responses"`
-			}
-			require.NoError(t, json.Unmarshal(raw, &op))
-			described[strings.ToUpper(method)+" "+path] = slices.Sorted(maps.Keys(op.Responses))
-		}
-	}
 	served := map[string][]int{}
 	for _, r := range routes(config()) {
 		served[r.method+" "+r.path] = slices.Sorted(slices.Values(slices.Concat(r.statuses, anyStatuses)))
 	}
-	require.Equal(t, served, described)
-
-	var root any
-	require.NoError(t, json.Unmarshal(openAPI, &root))
-	followRefs(t, root, root)
-	var codes struct {
-		Components struct {
-			Schemas struct {
-				Problem struct {
-					Properties struct {
-						Code struct {
-							Enum []string `json:"enum"`
-						} `json:"code"`
-					} `json:"properties"`
-				} `json:"Problem"`
-			} `json:"schemas"`
-		} `json:"components"`
-	}
-	require.NoError(t, json.Unmarshal(openAPI, &codes))
+	require.Equal(t, served, testkit.Operations(t, privateapi.OpenAPI, "allocator"))
 	want := []string{"invalid", "forbidden", "number_conflict", "internal"}
 	for _, k := range known {
 		want = append(want, k.Code)
 	}
-	require.ElementsMatch(t, want, codes.Components.Schemas.Problem.Properties.Code.Enum)
-}
-
-func followRefs(t *testing.T, root, at any) {
-	t.Helper()
-	switch v := at.(type) {
-	case []any:
-		for _, x := range v {
-			followRefs(t, root, x)
-		}
-	case map[string]any:
-		if ref, ok := v["$ref"].(string); ok {
-			target := root
-			for _, name := range strings.Split(strings.TrimPrefix(ref, "#/"), "/") {
-				m, ok := target.(map[string]any)
-				require.True(t, ok, ref)
-				target = m[name]
-			}
-			require.NotNil(t, target, ref)
-		}
-		for _, x := range v {
-			followRefs(t, root, x)
-		}
-	}
+	require.ElementsMatch(t, want, testkit.Codes(t, privateapi.OpenAPI, "Problem"))
 }
 
 func TestOnlyTheTokenOpensTheAPI(t *testing.T) {
@@ -304,7 +253,7 @@ func TestOnlyTheTokenOpensTheAPI(t *testing.T) {
 	require.Equal(t, before, c.snapshot(t))
 	require.Empty(t, c.trace.take())
 	require.Equal(t, 200, c.send("GET", "/v1/pools", "", "Authorization", "bearer "+token).Code)
-	open := &client{world: c.world, t: t, handler: c.API(""), seen: c.seen}
+	open := &client{world: c.world, t: t, handler: c.API(""), seen: c.seen, api: c.api}
 	open.send("GET", "/v1/pools", "", "Authorization", "Bearer ").refuses(401, "unauthorized", "")
 	twice := httptest.NewRequestWithContext(t.Context(), http.MethodGet, "/v1/pools", nil)
 	twice.Header["Authorization"] = []string{"Bearer x", "Bearer " + token}

@@ -198,7 +198,7 @@ func (s *api) deleteNumber(w http.ResponseWriter, r *http.Request) error {
 }
 
 func (s *api) getOpenAPI(w http.ResponseWriter, _ *http.Request) error {
-	privateapi.Write(w, &s.log, http.StatusOK, typeJSON, openAPI)
+	privateapi.Write(w, &s.log, http.StatusOK, typeJSON, []byte(privateapi.OpenAPI))
 	return nil
 }
 

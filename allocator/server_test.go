@@ -80,7 +80,7 @@ func TestAColdRedisIsToldApart(t *testing.T) {
 	w := coldWorld(t)
 	w.bus.seq = 7
 	w.look(t.Context())
-	c := &client{world: w, t: t, handler: w.API(token), seen: &statuses{seen: map[string]map[int]bool{}}}
+	c := clientOf(t, w)
 	cold := c.send("PUT", "/v1/orders/o-1", orderBody)
 	cold.refuses(503, "cold", "")
 	require.Equal(t, "30", cold.Header().Get("Retry-After"))
@@ -88,6 +88,6 @@ func TestAColdRedisIsToldApart(t *testing.T) {
 	require.ErrorIs(t, w.Check(t.Context()), vn.ErrCold)
 
 	early := coldWorld(t)
-	c = &client{world: early, t: t, handler: early.API(token), seen: c.seen}
+	c = clientOf(t, early)
 	c.send("PUT", "/v1/orders/o-1", orderBody).refuses(503, "unavailable", "")
 }

@@ -38,6 +38,7 @@ type MessageDecided struct {
 // note is an event of stream CALLS that is encoded when it is queued.
 type note struct {
 	subject, id string
+	at          time.Time
 	data        []byte
 }
 
@@ -46,7 +47,7 @@ type note struct {
 // the time: of two callbacks about one end only one may know how long it lasted, or why
 // it came.
 func (b *Bus) Status(s *CallStatus) {
-	b.note(SubjectStatus, hashID("status:", s.Carrier, s.CallID, s.OrderID, s.Leg, s.Status, s.Cause, strconv.Itoa(s.DurationS)), s)
+	b.note(SubjectStatus, hashID("status:", s.Carrier, s.CallID, s.OrderID, s.Leg, s.Status, s.Cause, strconv.Itoa(s.DurationS)), s.At, s)
 }
 
 // Message publishes calls.message like Status. A message without an id is never taken
@@ -56,17 +57,17 @@ func (b *Bus) Message(m *MessageDecided) {
 	if m.MessageID != "" {
 		id = hashID("message:", m.Carrier, m.MessageID, m.Verdict)
 	}
-	b.note(SubjectMessage, id, m)
+	b.note(SubjectMessage, id, m.At, m)
 }
 
-func (b *Bus) note(subject, id string, payload any) {
+func (b *Bus) note(subject, id string, at time.Time, payload any) {
 	data, err := json.Marshal(payload)
 	if err != nil {
 		b.metrics.callsDropped.Inc()
 		b.log.Error().Err(err).Str("subject", subject).Msg("an event cannot be encoded")
 		return
 	}
-	b.calls.enqueue(func(q *callBatch) { q.notes = append(q.notes, note{subject, id, data}) })
+	b.calls.enqueue(func(q *callBatch) { q.notes = append(q.notes, note{subject, id, at, data}) })
 }
 
 // hashID makes a message id of bounded length of what may be long or odd.

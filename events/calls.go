@@ -85,7 +85,7 @@ const (
 func newCallWriter(b *Bus) (*callWriter, error) {
 	w := &callWriter{
 		bus: b, wake: make(chan struct{}, 1), stop: make(chan struct{}), done: make(chan struct{}),
-		msg: nats.Msg{Header: nats.Header{}},
+		msg: nats.Msg{Header: headers("", "", time.Time{})},
 	}
 	var err error
 	w.js, err = jetstream.New(b.nc, jetstream.WithPublishAsyncMaxPending(callsInFlight),
@@ -179,13 +179,13 @@ func (w *callWriter) publishAll(ctx context.Context) {
 		}
 		call := &w.taken.calls[i]
 		w.data = call.appendJSON(w.data[:0])
-		w.publish(SubjectDecided, call.messageID(), w.data)
+		w.publish(SubjectDecided, call.messageID(), call.At, w.data)
 	}
 	for i, n := range w.taken.notes {
 		if !w.may(ctx, len(w.taken.notes)-i) {
 			return
 		}
-		w.publish(n.subject, n.id, n.data)
+		w.publish(n.subject, n.id, n.at, n.data)
 	}
 }
 
@@ -218,15 +218,15 @@ func (w *callWriter) connected(stop <-chan struct{}) bool {
 	}
 }
 
-// publish sends one event. data is copied.
-func (w *callWriter) publish(subject, id string, data []byte) {
+// publish sends one event, which happened at at. data is copied.
+func (w *callWriter) publish(subject, id string, at time.Time, data []byte) {
 	w.sent++
 	var err error
 	if w.sent%ackEvery == 1 {
-		_, err = w.js.PublishAsync(subject, slices.Clone(data), jetstream.WithMsgID(id))
+		_, err = w.js.PublishMsgAsync(&nats.Msg{Subject: subject, Header: headers(subject, id, at), Data: slices.Clone(data)})
 	} else {
-		w.msg.Subject, w.msg.Header[jetstream.MsgIDHeader] = subject, []string{id}
-		w.msg.Data = data // copied into the connection's buffer
+		setHeaders(w.msg.Header, subject, id, at)
+		w.msg.Subject, w.msg.Data = subject, data // copied into the connection's buffer
 		err = w.bus.nc.PublishMsg(&w.msg)
 	}
 	if err != nil {

@@ -9,6 +9,7 @@ import (
 	"strconv"
 	"time"
 
+	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 
 	"github.com/callmask/callmask/vn"
@@ -75,8 +76,8 @@ func (b *Bus) record(ctx context.Context, msgs []recordMsg) error {
 		if m.seq != 0 || m.refused {
 			continue
 		}
-		acks[i], err = b.js.PublishAsync(m.subject, m.data,
-			jetstream.WithMsgID(m.id), jetstream.WithExpectLastSequencePerSubject(m.after))
+		acks[i], err = b.js.PublishMsgAsync(&nats.Msg{Subject: m.subject, Data: m.data, Header: headers(m.subject, m.id, time.Now())},
+			jetstream.WithExpectLastSequencePerSubject(m.after))
 		if err != nil {
 			errs = append(errs, failed("writing to the ledger", err))
 			break // the connection is gone or stalled

@@ -73,7 +73,7 @@ func (b *Bus) store(ctx context.Context, subject, id string, payload any, opts .
 	if err != nil {
 		return 0, fmt.Errorf("encoding a message: %w", err)
 	}
-	return b.storeMsg(ctx, &nats.Msg{Subject: subject, Data: data}, append(opts, jetstream.WithMsgID(id))...)
+	return b.storeMsg(ctx, &nats.Msg{Subject: subject, Header: headers(subject, id, time.Now()), Data: data}, opts...)
 }
 
 // storeMsg is store for a message; the options must give it a message id.

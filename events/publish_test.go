@@ -60,7 +60,24 @@ func TestPublishedEventsHaveTheDocumentedShapeAndAMessageID(t *testing.T) {
 		require.NotNil(t, msg, c.subject)
 		require.JSONEq(t, c.json, string(msg.Data))
 		require.Contains(t, msg.Header.Get(jetstream.MsgIDHeader), c.id)
+		isCloudEvent(t, msg)
 	}
+}
+
+// isCloudEvent holds a message against CloudEvents 1.0 in binary mode.
+func isCloudEvent(t *testing.T, msg *jetstream.RawStreamMsg) {
+	t.Helper()
+	attribute := func(name string) string {
+		require.Len(t, msg.Header["ce-"+name], 1, "%s: ce-%s", msg.Subject, name)
+		return msg.Header["ce-"+name][0]
+	}
+	require.Equal(t, "1.0", attribute("specversion"))
+	require.Equal(t, "/callmask", attribute("source"))
+	require.Equal(t, msg.Header.Get(jetstream.MsgIDHeader), attribute("id"))
+	require.Equal(t, events.EventType(msg.Subject), attribute("type"))
+	require.NotRegexp(t, `\d{7}`, attribute("type"), "a type names no number")
+	_, err := time.Parse(time.RFC3339Nano, attribute("time"))
+	require.NoError(t, err)
 }
 
 func TestARepeatedEventIsStoredOnce(t *testing.T) {
@@ -89,7 +106,8 @@ func TestCallsAreStoredInTheBackgroundAndRepeatsOnce(t *testing.T) {
 	b.Decided(&call) // without an id nothing is a repeat
 	require.Eventually(t, func() bool { return count(t, js, "CALLS") == 3 }, within, tick)
 	msg := last(t, js, "CALLS", "calls.decided")
-	require.NotEmpty(t, msg.Header.Get(jetstream.MsgIDHeader))
+	isCloudEvent(t, msg)
+	require.Equal(t, call.At.UTC().Format(time.RFC3339Nano), msg.Header["ce-time"][0])
 	require.Equal(t, "connected", decode[events.CallDecided](t, msg.Data).Reason)
 }
 

@@ -29,6 +29,12 @@ type api struct {
 	mux   *http.ServeMux
 }
 
+// routes are what is served, all by POST.
+var routes = map[string]func(*api, http.ResponseWriter, *http.Request){
+	"/v1/carriers/{name}/reconcile":         (*api).postReconcile,
+	"/v1/pools/{name}/numbers/{vn}/release": (*api).postRelease,
+}
+
 // API returns the stock-keeper's part of the private API:
 //
 //	POST /v1/carriers/{name}/reconcile {"dry_run","pool","force"}  200 a Diff
@@ -41,9 +47,8 @@ type api struct {
 // away leaves undone is done by the next comparison.
 func (r *Replenisher) API(token string) http.Handler {
 	s := &api{Replenisher: r, token: privateapi.NewToken(token), mux: http.NewServeMux()}
-	s.mux.HandleFunc("POST /v1/carriers/{name}/reconcile", s.postReconcile)
-	s.mux.HandleFunc("POST /v1/pools/{name}/numbers/{vn}/release", s.postRelease)
-	for _, path := range []string{"/v1/carriers/{name}/reconcile", "/v1/pools/{name}/numbers/{vn}/release"} {
+	for path, handle := range routes {
+		s.mux.HandleFunc("POST "+path, func(w http.ResponseWriter, r *http.Request) { handle(s, w, r) })
 		s.mux.HandleFunc(path, func(w http.ResponseWriter, _ *http.Request) {
 			w.Header().Set("Allow", http.MethodPost)
 			s.refuse(w, privateapi.ErrMethod)

@@ -11,6 +11,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/callmask/callmask/internal/testkit/contract"
 	"github.com/callmask/callmask/vn"
 )
 
@@ -21,12 +22,16 @@ func ask(t *testing.T, h http.Handler, method, path, body string, header ...stri
 	t.Helper()
 	r := httptest.NewRequestWithContext(t.Context(), method, path, strings.NewReader(body))
 	r.Header.Set("Authorization", "Bearer "+apiToken)
+	if body != "" {
+		r.Header.Set("Content-Type", "application/json")
+	}
 	for i := 0; i+1 < len(header); i += 2 {
 		r.Header.Set(header[i], header[i+1])
 	}
 	w := httptest.NewRecorder()
 	h.ServeHTTP(w, r)
 	require.Equal(t, "no-store", w.Header().Get("Cache-Control"))
+	contract.OpenAPI(t).Check(t, r, body, w.Result(), w.Body.Bytes())
 	return w
 }
 

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 	"slices"
 	"syscall"
@@ -69,13 +70,31 @@ func readPrivate(path string) (_ []byte, err error) {
 		return nil, err
 	case !info.Mode().IsRegular():
 		return nil, fmt.Errorf("%s is not a regular file", path)
-	case info.Mode().Perm()&0o077 != 0:
+	case openToOthers(info.Mode().Perm(), ownerOf(info), os.Getuid()):
 		return nil, fmt.Errorf("%s may be read or written by others (mode %04o): run chmod 600 %s",
 			path, info.Mode().Perm(), path)
 	case info.Size() > maxFileSize:
 		return nil, fmt.Errorf("%s is larger than 1 MiB: it is no keyset", path)
 	}
 	return io.ReadAll(io.LimitReader(f, maxFileSize))
+}
+
+// openToOthers tells whether a keyset file may be read or written by somebody whom it is
+// not for. Kubernetes mounts a secret as root's and readable by the group of the pod,
+// which is how a process that is not root gets to read it at all.
+func openToOthers(mode fs.FileMode, owner, user int) bool {
+	if owner == 0 && user != 0 {
+		return mode&0o037 != 0
+	}
+	return mode&0o077 != 0
+}
+
+// ownerOf returns the user whose file it is, -1 when that is not known.
+func ownerOf(info fs.FileInfo) int {
+	if s, ok := info.Sys().(*syscall.Stat_t); ok {
+		return int(s.Uid)
+	}
+	return -1
 }
 
 // decode reads a keyset and checks its rules. Its errors hold nothing of a secret.

@@ -9,5 +9,7 @@
 //	NATS(t)          JetStream inside the test process
 //	NATSNodes(t, n)  a cluster of JetStream servers with its nodes at hand
 //
+// Operations and Codes read an OpenAPI document, for tests that hold a service against it.
+//
 // A missing redis-server fails the test; nothing is ever skipped.
 package testkit
