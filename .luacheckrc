@@ -5,7 +5,8 @@ max_line_length = 120
 
 -- A script gets the local functions of exactly the files it names in `-- include` lines; one
 -- library file may use another's, in the order in which scripts include them.
-local dir, libraries = "scripts/lua/", { "lib_clock.lua", "lib_order.lua" }
+local dir = "scripts/lua/"
+local libraries = { "lib_clock.lua", "lib_order.lua", "lib_forget.lua", "lib_spill.lua", "lib_take.lua" }
 local function read(name)
   local f = assert(io.open(dir .. name))
   local text = f:read("*a")

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
+	"github.com/redis/go-redis/v9"
 	"github.com/rs/zerolog"
 	"github.com/stretchr/testify/require"
 	"golang.org/x/sync/errgroup"
@@ -33,9 +34,10 @@ type crowd struct {
 	again      atomic.Int64 // calls made again because the outcome was unknown
 }
 
-func newCrowd(t *testing.T, n int) *crowd {
+// newCrowd starts n allocators; client makes the Redis client of each.
+func newCrowd(t *testing.T, n int, client func() redis.UniversalClient) *crowd {
 	t.Helper()
-	redis, server := testkit.Redis(t), testkit.NATS(t)
+	server := testkit.NATS(t)
 	keys, err := seal.Create(filepath.Join(t.TempDir(), "keyset.json"))
 	require.NoError(t, err)
 	c := &crowd{natsAddr: server.URL[len("nats://"):]}
@@ -46,7 +48,7 @@ func newCrowd(t *testing.T, n int) *crowd {
 		require.NoError(t, g.Wait())
 	})
 	for range n {
-		store, err := scripts.New(scripts.Config{Timeout: 10 * time.Second}, redis.Client(t), keys)
+		store, err := scripts.New(scripts.Config{Timeout: 10 * time.Second}, client(), keys)
 		require.NoError(t, err)
 		require.NoError(t, store.Start(t.Context()))
 		bus, err := events.Connect(t.Context(), events.Config{URL: server.URL, Timeout: 20 * time.Second, Logger: zerolog.Nop()})
@@ -73,6 +75,16 @@ func newCrowd(t *testing.T, n int) *crowd {
 		await(t, startLimit, "the allocators are ready", func() bool { return a.Check(t.Context()) == nil })
 	}
 	return c
+}
+
+// stock brings VNs into the pool.
+func (c *crowd) stock(t *testing.T, numbers int) {
+	t.Helper()
+	for from := 0; from < numbers; from += 5_000 {
+		vns := fictional(t, from/100, min(5_000, numbers-from))
+		_, err := c.allocators[0].Import(t.Context(), "rides", "tw", vns)
+		require.NoError(t, err)
+	}
 }
 
 // until repeats a call whose outcome is unknown, as JetStream and API clients do.
@@ -112,12 +124,9 @@ func testSixteenAllocators(t *testing.T) {
 	t.Helper()
 	r := random(t)
 	numbers, kept, ended := 2*scaled(t, 7_500), scaled(t, 10_000), scaled(t, 2_000)
-	c := newCrowd(t, 16)
-	for from := 0; from < numbers; from += 5_000 {
-		vns := fictional(t, from/100, min(5_000, numbers-from))
-		_, err := c.allocators[0].Import(t.Context(), "rides", "tw", vns)
-		require.NoError(t, err)
-	}
+	server := testkit.Redis(t)
+	c := newCrowd(t, 16, func() redis.UniversalClient { return server.Client(t) })
+	c.stock(t, numbers)
 	orders := makeOrders(t, r, kept, ended)
 
 	began := time.Now()

@@ -3,7 +3,8 @@
 local function take(free, cooling, now, parties)
   local numbers = redis.call('SPOP', free, parties)
   if #numbers < parties then
-    for _, number in ipairs(redis.call('ZRANGE', cooling, '-inf', ms(now), 'BYSCORE', 'LIMIT', 0, parties - #numbers)) do
+    local rested = redis.call('ZRANGE', cooling, '-inf', ms(now), 'BYSCORE', 'LIMIT', 0, parties - #numbers)
+    for _, number in ipairs(rested) do
       redis.call('ZREM', cooling, number)
       numbers[#numbers + 1] = number
     end
