@@ -166,9 +166,38 @@ func (c *Coalescer) Read(ctx context.Context, key []byte, fields, values [][]byt
 	return err
 }
 
-// read asks the master, and whoever it points to when it does not know or does not
-// answer.
+// pause is how long a read waits before it asks everybody once more: while a replica takes
+// over there may be a moment in which neither it nor its master can be found.
+const pause = 5 * time.Millisecond
+
+// again tells whether a read that nobody answered shall ask once more; it has paused then.
+func (c *Coalescer) again(ctx context.Context, err error) bool {
+	if _, bounded := ctx.Deadline(); !bounded || c.replicas == nil || !unanswered(err) {
+		return false
+	}
+	timer := time.NewTimer(pause)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+		return inTime(ctx)
+	case <-ctx.Done():
+		return false
+	}
+}
+
+// read asks until somebody answers or the caller's time is over.
 func (c *Coalescer) read(ctx context.Context, j *job, values [][]byte) error {
+	for {
+		err := c.ask(ctx, j, values)
+		if !c.again(ctx, err) {
+			return err
+		}
+	}
+}
+
+// ask asks the master, and whoever it points to when it does not know or does not
+// answer.
+func (c *Coalescer) ask(ctx context.Context, j *job, values [][]byte) error {
 	master, err := c.masters.lane(ctx, j.key)
 	if err != nil {
 		return err
@@ -188,7 +217,11 @@ func (c *Coalescer) read(ctx context.Context, j *job, values [][]byte) error {
 			break
 		}
 		c.metrics.replica.Inc()
-		if err = replica.read(j, values, true); !unanswered(err) { //nolint:contextcheck // as above
+		err = replica.read(j, values, true) //nolint:contextcheck // as above
+		if isRedirect(err) {
+			return c.follow(ctx, j, values)
+		}
+		if !unanswered(err) {
 			return err
 		}
 	}
@@ -224,6 +257,15 @@ func (c *Coalescer) Pipelined(ctx context.Context, key string, queue func(redis.
 	if c.replicas == nil {
 		return pipelined(ctx, c.client, queue)
 	}
+	for {
+		err := c.askPipelined(ctx, key, queue)
+		if !c.again(ctx, err) {
+			return err
+		}
+	}
+}
+
+func (c *Coalescer) askPipelined(ctx context.Context, key string, queue func(redis.Pipeliner)) error {
 	master, err := c.masters.lane(ctx, key)
 	if err != nil {
 		return err
@@ -243,7 +285,12 @@ func (c *Coalescer) Pipelined(ctx context.Context, key string, queue func(redis.
 			break
 		}
 		c.metrics.replica.Inc()
-		if err = replica.pipelined(ctx, queue, true); !unanswered(err) {
+		err = replica.pipelined(ctx, queue, true)
+		if isRedirect(err) {
+			c.metrics.redirected.Inc()
+			return pipelined(ctx, c.client, queue)
+		}
+		if !unanswered(err) {
 			return err
 		}
 	}

@@ -19,7 +19,9 @@ import (
 func TestANATSClusterOutlivesItsLeaders(t *testing.T) {
 	t.Parallel()
 	c := testkit.NATSNodes(t, 3)
-	nc, err := nats.Connect(c.URL(), nats.MaxReconnects(-1), nats.ReconnectWait(20*time.Millisecond))
+	// A frozen server keeps its connections: only missing pongs tell.
+	nc, err := nats.Connect(c.URL(), nats.MaxReconnects(-1), nats.ReconnectWait(20*time.Millisecond),
+		nats.PingInterval(time.Second), nats.MaxPingsOutstanding(2))
 	require.NoError(t, err)
 	t.Cleanup(nc.Close)
 	js, err := jetstream.New(nc)
