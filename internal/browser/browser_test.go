@@ -78,7 +78,16 @@ func (b *browser) do(t *testing.T, steps ...chromedp.Action[chromedp.Void]) {
 // visit loads a page of the console.
 func (b *browser) visit(t *testing.T, path string) {
 	t.Helper()
-	b.do(t, chromedp.Navigate(b.base+path), chromedp.WaitReady(chromedp.CSS("main")))
+	ctx, cancel := context.WithTimeout(b.ctx, patience)
+	defer cancel()
+	for {
+		err := chromedp.Do(ctx, chromedp.Navigate(b.base+path), chromedp.WaitReady(chromedp.CSS("main")))
+		// A page that a click is still loading is given up for this one, or this one for it.
+		if err == nil || ctx.Err() != nil || !strings.Contains(err.Error(), "net::ERR_ABORTED") {
+			require.NoError(t, err)
+			return
+		}
+	}
 }
 
 // eval returns what a JavaScript expression gives; a promise is waited for.
