@@ -38,19 +38,12 @@ cluster-live: deps ## change a Redis Cluster under load: failovers, 50,000 keys 
 	CALLMASK_E2E_LIVE=1 go test -count=1 -tags faults -v -run 'TestLiveChanges|TestRollingRestart' ./internal/e2e
 
 .PHONY: test
-test: deps-test warm build vet lint verify rules alloc browser race-and-faults ## everything: build, vet, lint, generated files, all tests; installs what it needs
+test: deps-test warm build vet lint verify rules alloc browser race ## everything but `make faults`: build, vet, lint, generated files, all tests; installs what it needs
 	@echo "test: everything passed"
 
 .PHONY: race
 race: deps-test ## all tests (fuzz seeds included) with the race detector, in random order (PACKAGES=./...)
 	go test -race -shuffle=on $(TESTFLAGS) $(PACKAGES)
-
-# Tests on clusters wait most of the time; the others yield the processors to them.
-.PHONY: race-and-faults
-race-and-faults: deps-test
-	@log=$$(mktemp); $(MAKE) --no-print-directory faults >"$$log" 2>&1 & faults=$$!; \
-	rc=0; nice -n 15 $(MAKE) --no-print-directory race || rc=1; \
-	wait $$faults || rc=1; cat "$$log"; rm -f "$$log"; exit $$rc
 
 .PHONY: alloc
 alloc: deps ## the tests that run without the race detector: allocations, and the largest numbers

@@ -27,6 +27,8 @@ type judge func(ctx context.Context, want, last *events.Record) (verdict, error)
 // first has read the last record, so more than one means that others write at the same time.
 const fenceTries = 5
 
+const fencePause = 5 * time.Millisecond // before the second try, twice as long before each further one
+
 // write records what recs say, each behind its fence. Where the stream refuses one, judge
 // decides by the VN's last record, read from the stream's leader: a refusal alone is no
 // lost race, because the repeat of one's own record is refused as well. It returns the
@@ -40,6 +42,13 @@ func (l *Ledger) write(ctx context.Context, recs []events.Record, judge judge) (
 	for tries := 0; len(left) > 0; tries++ {
 		if tries == fenceTries {
 			return nil, nil, fmt.Errorf("%w: others keep writing records of the same numbers", vn.ErrUnavailable)
+		}
+		if tries > 0 { // another leader may still be storing what an attempt before this one sent
+			select {
+			case <-time.After(fencePause << tries):
+			case <-ctx.Done():
+				return nil, nil, fmt.Errorf("write to the ledger: %w: %w", vn.ErrUnavailable, ctx.Err())
+			}
 		}
 		batch := make([]events.Record, len(left))
 		for i, at := range left {
