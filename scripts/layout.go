@@ -17,8 +17,8 @@ const layoutKey = "cm1:layout"
 
 const maxPartitions = 1024
 
-// DefaultPartitions is the number of partitions of a Redis that holds no data yet.
-func DefaultPartitions(client redis.UniversalClient) int {
+// defaultPartitions is the number of partitions of a Redis that holds no data yet.
+func defaultPartitions(client redis.UniversalClient) int {
 	if _, cluster := client.(*redis.ClusterClient); cluster {
 		return 16
 	}

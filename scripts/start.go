@@ -104,7 +104,7 @@ func infoField(info, name string) string {
 func (s *Store) writeLayout(ctx context.Context) error {
 	partitions := s.config.Partitions
 	if partitions == 0 {
-		partitions = DefaultPartitions(s.client)
+		partitions = defaultPartitions(s.client)
 	}
 	for field, value := range map[string]int{"schema": Schema, "partitions": partitions} {
 		if err := s.client.HSetNX(ctx, layoutKey, field, strconv.Itoa(value)).Err(); err != nil {

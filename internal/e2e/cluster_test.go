@@ -3,7 +3,6 @@
 package e2e
 
 import (
-	"bytes"
 	"fmt"
 	"net/http"
 	"os"
@@ -12,31 +11,14 @@ import (
 	"regexp"
 	"strconv"
 	"strings"
-	"sync"
 	"syscall"
 	"testing"
 	"time"
 
 	"github.com/stretchr/testify/require"
+
+	"github.com/callmask/callmask/internal/testkit"
 )
-
-// spoken is what a program has printed so far.
-type spoken struct {
-	mu  sync.Mutex
-	buf bytes.Buffer
-}
-
-func (s *spoken) Write(b []byte) (int, error) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.buf.Write(b)
-}
-
-func (s *spoken) String() string {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.buf.String()
-}
 
 // TestMakeClusterStartsManyOfEachAndEndsThemAll runs what `make cluster` runs.
 func TestMakeClusterStartsManyOfEachAndEndsThemAll(t *testing.T) {
@@ -48,7 +30,7 @@ func TestMakeClusterStartsManyOfEachAndEndsThemAll(t *testing.T) {
 	require.NoError(t, build(tool, "internal/tools/cluster"))
 	require.NoError(t, os.Mkdir(files, 0o700))
 
-	out := &spoken{}
+	out := &testkit.Buffer{}
 	cmd := exec.Command(tool, "--callmask", callmask)
 	cmd.Env = append(os.Environ(), "TMPDIR="+files)
 	cmd.Stdout, cmd.Stderr = out, out

@@ -1,7 +1,6 @@
 package embedded_test
 
 import (
-	"bytes"
 	"context"
 	"encoding/json"
 	"net"
@@ -10,7 +9,6 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
-	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -20,6 +18,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/callmask/callmask/internal/embedded"
+	"github.com/callmask/callmask/internal/testkit"
 )
 
 const (
@@ -288,27 +287,9 @@ func TestAnAOFThatCannotBeReadIsExplained(t *testing.T) {
 	require.NotContains(t, err.Error(), "\n")
 }
 
-// safeBuffer is a log that the test reads while the server writes.
-type safeBuffer struct {
-	mu sync.Mutex
-	b  bytes.Buffer
-}
-
-func (s *safeBuffer) Write(p []byte) (int, error) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.b.Write(p)
-}
-
-func (s *safeBuffer) String() string {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.b.String()
-}
-
 func TestTheChildsLogIsOurs(t *testing.T) {
 	t.Parallel()
-	var log safeBuffer
+	var log testkit.Buffer
 	r := startRedis(t, embedded.RedisConfig{Logger: zerolog.New(&log)})
 	c := redisClient(t, r.URL())
 	// SYNC with a replica that never was leaves a line; DEBUG LOG is refused by default.

@@ -1,7 +1,6 @@
 package app_test
 
 import (
-	"bytes"
 	"context"
 	"encoding/json"
 	"io"
@@ -50,24 +49,6 @@ func load(t *testing.T, flags map[string]string) *settings.Settings {
 	s, err := settings.Load(settings.Input{Flags: all, Env: func(string) (string, bool) { return "", false }, Demo: true})
 	require.NoError(t, err)
 	return s
-}
-
-// safeBuffer is a log that a test reads while it is written.
-type safeBuffer struct {
-	mu sync.Mutex
-	b  bytes.Buffer
-}
-
-func (s *safeBuffer) Write(p []byte) (int, error) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.b.Write(p)
-}
-
-func (s *safeBuffer) String() string {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.b.String()
 }
 
 // running is an App under test.
@@ -156,7 +137,7 @@ func names(r app.Ready) []string {
 }
 
 func TestAllStartsFillsItsPoolAndEndsCleanly(t *testing.T) {
-	var log, banner safeBuffer
+	var log, banner testkit.Buffer
 	set := load(t, nil)
 	r := start(t, app.Config{Settings: set, Role: settings.All, Logger: zerolog.New(&log), Banner: &banner})
 
@@ -397,7 +378,7 @@ func TestAStopDuringTheStartEndsCleanly(t *testing.T) {
 
 func TestAMaskedLogHidesNumbers(t *testing.T) {
 	t.Parallel()
-	var out safeBuffer
+	var out testkit.Buffer
 	m := &app.MaskedLog{Logger: zerolog.New(&out)}
 	m.Printf(t.Context(), "bad request from %s: +1 (202) 555-0123 and %s", "127.0.0.1:4711", "447700900123")
 	require.NotRegexp(t, `555|447700|0123`, out.String())

@@ -58,7 +58,7 @@ func TestEachRoleWorksAsItsOwnNATSUser(t *testing.T) {
 	require.NoError(t, err)
 	config := filepath.Join(t.TempDir(), "callmask.yaml")
 	require.NoError(t, os.WriteFile(config, append(settings.Demo(), "    public_url: http://127.0.0.1:8080\n"...), 0o600))
-	var log safeBuffer
+	var log testkit.Buffer
 	run := func(role settings.Role) *running {
 		return start(t, app.Config{Role: role, Logger: zerolog.New(&log), Settings: load(t, map[string]string{
 			"redis-url": redis.URL(), "nats-url": "nats://" + string(role) + ":" + string(role) + "@" + srv.Addr,

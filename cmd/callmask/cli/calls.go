@@ -1,15 +1,11 @@
 package cli
 
 import (
-	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
-	"os"
-	"os/signal"
 	"slices"
-	"syscall"
 	"text/tabwriter"
 	"time"
 
@@ -42,10 +38,8 @@ func (c *callsCmd) Run(p *Process) error {
 	if err != nil {
 		return err
 	}
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	defer stop()
-	ctx, cancel := context.WithTimeout(ctx, c.Limit)
-	defer cancel()
+	ctx, end := within(c.Limit)
+	defer end()
 	bus, err := connectNATS(ctx, s, "callmask calls")
 	if err != nil {
 		return err

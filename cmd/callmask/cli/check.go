@@ -5,9 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"os"
-	"os/signal"
-	"syscall"
 	"text/tabwriter"
 	"time"
 
@@ -39,10 +36,8 @@ func (c *checkCmd) Run(p *Process) error {
 	if err != nil {
 		return err
 	}
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	defer stop()
-	ctx, cancel := context.WithTimeout(ctx, c.Limit)
-	defer cancel()
+	ctx, end := within(c.Limit)
+	defer end()
 	audit, err := auditAt(ctx, s.RedisAt(), progress(p.Stderr))
 	if err != nil {
 		return err

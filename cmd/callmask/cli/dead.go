@@ -5,11 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"os"
-	"os/signal"
 	"slices"
 	"strings"
-	"syscall"
 	"text/tabwriter"
 	"time"
 
@@ -48,17 +45,6 @@ func (f *deadFilter) read(ctx context.Context, p *Process, bus *events.Bus, repl
 	}), nil
 }
 
-// connectNATS connects to the NATS that the settings name, or to the one that `all` runs here.
-func connectNATS(ctx context.Context, s *settings.Settings, name string) (*events.Bus, error) {
-	cfg := app.NATSConfig(s)
-	cfg.Name = name
-	bus, err := events.Connect(ctx, cfg)
-	if err != nil {
-		return nil, app.NATSError(err)
-	}
-	return bus, nil
-}
-
 type deadListCmd struct {
 	deadFilter
 
@@ -86,10 +72,8 @@ func (c *deadListCmd) Run(p *Process) error {
 	if err != nil {
 		return err
 	}
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	defer stop()
-	ctx, cancel := context.WithTimeout(ctx, c.Limit)
-	defer cancel()
+	ctx, end := within(c.Limit)
+	defer end()
 	bus, err := connectNATS(ctx, s, "callmask dead list")
 	if err != nil {
 		return err
@@ -187,10 +171,8 @@ func (c *deadReplayCmd) Run(p *Process) error {
 	if err != nil {
 		return err
 	}
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	defer stop()
-	ctx, cancel := context.WithTimeout(ctx, c.Limit)
-	defer cancel()
+	ctx, end := within(c.Limit)
+	defer end()
 	bus, err := connectNATS(ctx, s, "callmask dead replay")
 	if err != nil {
 		return err
