@@ -22,7 +22,7 @@ import (
 )
 
 // patience bounds each step: a step that takes longer fails.
-const patience = 20 * time.Second
+const patience = 30 * time.Second
 
 //go:embed testdata/axe.min.js
 var axe string
@@ -78,16 +78,7 @@ func (b *browser) do(t *testing.T, steps ...chromedp.Action[chromedp.Void]) {
 // visit loads a page of the console.
 func (b *browser) visit(t *testing.T, path string) {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(b.ctx, patience)
-	defer cancel()
-	for {
-		err := chromedp.Do(ctx, chromedp.Navigate(b.base+path), chromedp.WaitReady(chromedp.CSS("main")))
-		// A page that a click is still loading is given up for this one, or this one for it.
-		if err == nil || ctx.Err() != nil || !strings.Contains(err.Error(), "net::ERR_ABORTED") {
-			require.NoError(t, err)
-			return
-		}
-	}
+	b.do(t, chromedp.Navigate(b.base+path), chromedp.WaitReady(chromedp.CSS("main")))
 }
 
 // eval returns what a JavaScript expression gives; a promise is waited for.
@@ -131,10 +122,19 @@ func (b *browser) words(t *testing.T) string {
 	return eval[string](t, b, "document.body ? document.body.innerText : ''")
 }
 
-// click clicks on a link or button by its words, and waits for the page that it leads to.
+// click clicks on a link or button by its words, and waits for the page that it leads to:
+// words that the old page says too must not be taken for the new one's, and a visit must
+// not cross a page that is still coming.
 func (b *browser) click(t *testing.T, words string) {
 	t.Helper()
-	b.do(t, chromedp.Click(chromedp.Search(fmt.Sprintf(`//main//*[self::a or self::button][normalize-space()=%q]`, words))))
+	path := fmt.Sprintf(`//main//*[self::a or self::button][normalize-space()=%q]`, words)
+	b.await(t, words+" to click on", fmt.Sprintf(`(() => {
+		const found = document.evaluate(%q, document, null, XPathResult.FIRST_ORDERED_NODE_TYPE).singleNodeValue;
+		if (found) window.clickedAway = true;
+		return document.readyState === "complete" && !!found;
+	})()`, path))
+	b.do(t, chromedp.Click(chromedp.Search(path)))
+	b.await(t, "the page behind "+words, `!("clickedAway" in window) && document.readyState === "complete"`)
 }
 
 // fill types into fields by their names.
