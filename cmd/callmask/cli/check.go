@@ -63,7 +63,7 @@ func (c *checkCmd) Run(p *Process) error {
 const checkTimeout = 5 * time.Second
 
 // auditAt looks at all of a Redis.
-func auditAt(ctx context.Context, at settings.RedisAt, tell func(int)) (scripts.Audit, error) {
+func auditAt(ctx context.Context, at settings.RedisAt, tell func(done, of int)) (scripts.Audit, error) {
 	client, err := app.NewRedis(at, checkTimeout, 4)
 	if err != nil {
 		return scripts.Audit{}, err
@@ -82,12 +82,12 @@ func auditAt(ctx context.Context, at settings.RedisAt, tell func(int)) (scripts.
 }
 
 // progress shows on a terminal how far a check has come.
-func progress(w io.Writer) func(keys int) {
+func progress(w io.Writer) func(done, of int) {
 	if !isTerminal(w) {
 		return nil
 	}
 	next := time.Now().Add(time.Second) // a short check shows none
-	return func(keys int) {
+	return func(keys, _ int) {
 		if now := time.Now(); now.After(next) {
 			next = now.Add(200 * time.Millisecond)
 			_, _ = fmt.Fprintf(w, "\r%d keys read ", keys) // for a person only; a lost line does no harm
