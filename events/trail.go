@@ -23,7 +23,8 @@ type Mark struct {
 var errBeyond = errors.New("beyond the end")
 
 // readOn calls each with what a stream holds from a place on, until all of it was read that
-// was there when readOn began, and returns the place after that.
+// was there when readOn began, and returns the place after that; with an error the place
+// after the last message that each was given.
 func (b *Bus) readOn(
 	ctx context.Context, stream, subject string, from Mark, each func(m jetstream.Msg, seq uint64, stored time.Time) error,
 ) (Mark, error) {
@@ -56,6 +57,7 @@ func (b *Bus) readOn(
 		if err != nil {
 			return fmt.Errorf("reading stream %s: %w", stream, err)
 		}
+		from.Next = seq + 1
 		return each(m, seq, meta.Timestamp.UTC())
 	})
 	if err != nil && !errors.Is(err, errBeyond) {
@@ -99,9 +101,10 @@ type Announcement struct {
 }
 
 // AnnouncementsFrom calls each with what stream VN tells of assignments and their ends, from
-// a place on, oldest first, and returns the place after the last one.
+// a place on, oldest first, and returns the place after the last one. What cannot be read is
+// not ours, and passed over.
 func (b *Bus) AnnouncementsFrom(ctx context.Context, from Mark, each func(a *Announcement) error) (Mark, error) {
-	return b.readOn(ctx, streamVN, "vn.*", from, func(m jetstream.Msg, seq uint64, stored time.Time) error {
+	return b.readOn(ctx, streamVN, "vn.*", from, func(m jetstream.Msg, _ uint64, stored time.Time) error {
 		a := Announcement{Stored: stored}
 		var err error
 		switch m.Subject() {
@@ -115,19 +118,18 @@ func (b *Bus) AnnouncementsFrom(ctx context.Context, from Mark, each func(a *Ann
 			return nil
 		}
 		if err != nil {
-			return fmt.Errorf("message %d of stream %s cannot be read: %w", seq, streamVN, err)
+			return nil //nolint:nilerr // said above
 		}
 		return each(&a)
 	})
 }
 
-// DecisionsFrom calls each with the calls.decided from a place on, oldest first, and returns
-// the place after the last one.
+// DecisionsFrom is AnnouncementsFrom for calls.decided.
 func (b *Bus) DecisionsFrom(ctx context.Context, from Mark, each func(c *CallDecided) error) (Mark, error) {
-	return b.readOn(ctx, streamCalls, SubjectDecided, from, func(m jetstream.Msg, seq uint64, _ time.Time) error {
+	return b.readOn(ctx, streamCalls, SubjectDecided, from, func(m jetstream.Msg, _ uint64, _ time.Time) error {
 		var c CallDecided
-		if err := json.Unmarshal(m.Data(), &c); err != nil {
-			return fmt.Errorf("message %d of stream %s cannot be read: %w", seq, streamCalls, err)
+		if json.Unmarshal(m.Data(), &c) != nil {
+			return nil
 		}
 		return each(&c)
 	})

@@ -128,7 +128,8 @@ func (a *auditor) layout(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("read %s: %w", layoutKey, unavailable(err))
 	}
-	if n, err := strconv.Atoi(have["partitions"]); err == nil && a.store.config.Partitions == 0 && n > 0 && n <= maxPartitions {
+	if n, err := strconv.Atoi(have["partitions"]); err == nil && a.store.config.Partitions == 0 && n > 0 && n <= maxPartitions &&
+		n != a.store.Partitions() { // a Store that was started knows it, and others use it meanwhile
 		a.store.layout = newLayout(n)
 	}
 	if have["schema"] != strconv.Itoa(Schema) || have["partitions"] != strconv.Itoa(a.store.Partitions()) {
