@@ -21,6 +21,7 @@ type Store interface {
 // Bus is what an audit needs of *events.Bus.
 type Bus interface {
 	LastRecord(ctx context.Context, number vn.Number) (events.Record, uint64, error)
+	LedgerSize(ctx context.Context) (int, error)
 	RecordsFrom(ctx context.Context, from events.Mark, each func(r *events.Record, seq uint64, stored time.Time) error) (events.Mark, error)
 	IntentsFrom(ctx context.Context, from events.Mark, each func(in *events.PurchaseIntent) error) (events.Mark, error)
 	AnnouncementsFrom(ctx context.Context, from events.Mark, each func(a *events.Announcement) error) (events.Mark, error)
@@ -33,8 +34,10 @@ type Config struct {
 	Patience time.Duration // how long a difference must persist (default 3s)
 	History  time.Duration // how far back announcements and calls are read at first (default 25h)
 	Most     uint64        // and how many of each at most (default two million)
-	Suspects int           // VNs that are looked at again in a round (default 20000)
-	Terms    Terms
+	// StateOnly leaves announcements, calls and intents unread: what is, not what was.
+	StateOnly bool
+	Suspects  int // VNs that are looked at again in a round (default 20000)
+	Terms     Terms
 }
 
 func (c *Config) complete() {
@@ -160,10 +163,12 @@ func (a *Auditor) Round(ctx context.Context, progress Progress) (Report, error) 
 		return r, err
 	}
 	r.InFlight += cleared + r.Redis.Cleared
-	if err := a.readHistory(ctx, &r, progress); err != nil {
-		return r, err
+	if !a.cfg.StateOnly {
+		if err := a.readHistory(ctx, &r, progress); err != nil {
+			return r, err
+		}
+		r.History = a.history.Settle(time.Now())
 	}
-	r.History = a.history.Settle(time.Now())
 	r.Records, r.Took = len(b.entries), time.Since(r.At)
 	return r, nil
 }
@@ -174,13 +179,20 @@ const catchUps = 5
 // readLedger reads the records that came since the last time. moving marks their VNs as
 // changed while Redis was read.
 func (a *Auditor) readLedger(ctx context.Context, r *Report, progress Progress, moving bool) error {
+	of := 0
+	if a.records.Next == 0 { // later there are few
+		var err error
+		if of, err = a.bus.LedgerSize(ctx); err != nil {
+			return fmt.Errorf("read the ledger: %w", err)
+		}
+	}
 	for range catchUps {
 		read := 0
 		var err error
 		a.records, err = a.bus.RecordsFrom(ctx, a.records, func(rec *events.Record, seq uint64, stored time.Time) error {
 			read++
 			if read%burst == 0 {
-				progress("ledger", r.Read+read, 0)
+				progress("ledger", r.Read+read, max(of, r.Read+read))
 				if err := a.pace(ctx, burst); err != nil {
 					return err
 				}

@@ -234,7 +234,7 @@ func ledgerSays(r *events.Record, seq uint64) string {
 func repairOf(kind DifferenceKind, r *events.Record) string {
 	switch kind {
 	case Unrecorded, Ahead:
-		return "nothing: the ledger does not know enough"
+		return nothing
 	case Gone:
 		return "take it out of the inventory"
 	case Behind:
@@ -246,5 +246,8 @@ func repairOf(kind DifferenceKind, r *events.Record) string {
 	return "put it back into its pool, not leased"
 }
 
+// nothing is the Repair of what the ledger cannot put right.
+const nothing = "nothing: the ledger does not know enough"
+
 // Repairable tells whether Repair does anything about it.
-func (d *Difference) Repairable() bool { return d.Kind != Unrecorded && d.Kind != Ahead }
+func (d *Difference) Repairable() bool { return d.Repair != nothing }

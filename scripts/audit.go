@@ -29,6 +29,14 @@ type Problem struct {
 	VN      vn.Number
 	OrderID string
 	Detail  string
+
+	total counter // of ProblemTotal
+}
+
+// counter is an entry of total, and how far it is off.
+type counter struct {
+	partition, where string
+	off              int
 }
 
 // ProblemKind names a kind of mismatch.

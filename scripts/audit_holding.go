@@ -3,6 +3,7 @@ package scripts
 import (
 	"context"
 	"errors"
+	"fmt"
 	"strings"
 
 	"github.com/callmask/callmask/vn"
@@ -55,4 +56,15 @@ func (s *Store) Holding(ctx context.Context, number vn.Number, orders ...string)
 		h.OrderID = max(h.OrderID, id) // two are a mismatch of Redis alone
 	}
 	return h, nil
+}
+
+// CorrectTotal puts a counter right that an Audit found wrong. The error is added to it, so
+// that VNs which come and go meanwhile are counted too; it must not be made twice.
+func (s *Store) CorrectTotal(ctx context.Context, p *Problem) error {
+	ctx, cancel := s.bound(ctx)
+	defer cancel()
+	if err := s.client.HIncrBy(ctx, totalKey(p.total.partition), p.total.where, int64(p.total.off)).Err(); err != nil {
+		return fmt.Errorf("correct a counter: %w", unavailable(err))
+	}
+	return nil
 }

@@ -422,7 +422,11 @@ func (a *auditor) judgeTotals(ctx context.Context, p string, c *census, counts m
 			counted = st.Total
 		}
 		if value != strconv.Itoa(counted) {
-			a.found(ProblemTotal, "", fmt.Sprintf("total says %s VNs of %s, the inventory holds %d", value, where, counted))
+			said, _ := strconv.Atoi(value)
+			a.out.Problems = append(a.out.Problems, Problem{
+				Kind: ProblemTotal, Detail: fmt.Sprintf("total says %s VNs of %s, the inventory holds %d", value, where, counted),
+				total: counter{partition: p, where: where, off: counted - said},
+			})
 		}
 	}
 	return nil

@@ -50,6 +50,8 @@ type Settings struct {
 	MaxDuration       time.Duration
 	RefusalsPerMinute int
 	MessagesPerMinute int           // messages relayed of one caller to one VN
+	AuditEvery        time.Duration // 0: never
+	AuditRate         int           // keys, records and events read a second
 	DrainDelay        time.Duration // between "not ready" and closing the listeners
 	ShutdownTimeout   time.Duration
 
