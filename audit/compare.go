@@ -72,7 +72,7 @@ func (b *book) differs(e *entry, h *scripts.Holding, now time.Time) DifferenceKi
 		return Lost
 	case h.OrderID != "" && e.kind == Released && e.holds(h.OrderID):
 		return Revived
-	case h.OrderID != "" && !(e.kind == Assigned && e.holds(h.OrderID)):
+	case h.OrderID != "" && (e.kind != Assigned || !e.holds(h.OrderID)):
 		return Taken
 	case h.Fence < e.seq:
 		return Behind

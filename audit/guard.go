@@ -110,14 +110,8 @@ type finding struct {
 // tell writes one line for each kind of what was found.
 func (g *Guard) tell(r *Report) {
 	for _, f := range r.findings() {
-		line := g.log.Error().Str("invariant", string(f.invariant)).Str("kind", f.kind).Int("found", f.count)
-		if f.vn != 0 {
-			line = line.Stringer("vn", f.vn)
-		}
-		if f.order != "" {
-			line = line.Str("order", f.order)
-		}
-		line.Msg("the audit found a broken promise: " + f.detail)
+		g.log.Error().Str("invariant", string(f.invariant)).Str("kind", f.kind).Int("found", f.count).
+			Stringer("vn", f.vn).Str("order", f.order).Str("detail", f.detail).Msg("a promise is broken; one of those that the audit found")
 	}
 }
 
