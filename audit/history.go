@@ -13,6 +13,7 @@ type History struct {
 	money      money
 	waiting    []waiting
 	violations []Violation
+	unjudged   int
 }
 
 // NewHistory returns a History of nothing.
@@ -60,5 +61,10 @@ func Check(terms Terms, events []Event) []Violation {
 	}
 	return append(h.Settle(now), h.Settle(now.Add(h.terms.Life))...)
 }
+
+// Unjudged counts the records that did not follow the one seen before of their VN: the ledger
+// keeps the last record alone, so what came between was gone when it was read. Whoever reads
+// often enough (events.Bus.RecordsFrom) sees nearly all.
+func (h *History) Unjudged() int { return h.unjudged }
 
 func (h *History) found(v Violation) { h.violations = append(h.violations, v) }

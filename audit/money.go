@@ -36,7 +36,8 @@ func (m *money) intended(e *Event) {
 
 // record notes a VN that callmask bought, once.
 func (m *money) record(h *History, e *Event) {
-	if !e.Bought || e.Kind == Retired || h.book.entries[e.VN].bought {
+	known := h.book.entries[e.VN]
+	if !e.Bought || e.Kind == Retired || known.bought && known.kind != Retired {
 		return
 	}
 	p := paid{seen: e.At}

@@ -211,3 +211,52 @@ func TestWhatTheStreamsTellIsAudited(t *testing.T) {
 	}, 10*time.Second, 50*time.Millisecond, "%v", found)
 	require.Equal(t, 1, found[audit.Exclusive], "the announcement; of the two records only the last was left to be read")
 }
+
+// TestTheLedgerIsJudgedAsItIsWritten pins what a test of faults does: whoever reads the ledger
+// while it is written judges nearly every record by the one that it follows.
+func TestTheLedgerIsJudgedAsItIsWritten(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, 8)
+	history, mark := audit.NewHistory(audit.Terms{}), events.Mark{}
+	read := func() []audit.Violation {
+		t.Helper()
+		var err error
+		mark, err = w.bus.RecordsFrom(t.Context(), mark, func(r *events.Record, seq uint64, stored time.Time) error {
+			e, ok := audit.OfRecord(r, seq, stored)
+			require.True(t, ok)
+			history.See(&e)
+			return nil
+		})
+		require.NoError(t, err)
+		return history.Settle(time.Now())
+	}
+	for i := range 5 {
+		id := "o-" + strconv.Itoa(i)
+		w.order(id, time.Millisecond)
+		require.Empty(t, read())
+		w.end(id)
+		require.Empty(t, read())
+	}
+	require.Zero(t, history.Unjudged())
+	held := w.order("o-held", time.Hour).Numbers[0].VN
+	require.Empty(t, read())
+
+	steal := func(order string) {
+		t.Helper()
+		last, seq, err := w.bus.LastRecord(t.Context(), held)
+		require.NoError(t, err)
+		last.OrderID, last.After = order, seq
+		_, refused, err := w.bus.Record(t.Context(), last)
+		require.NoError(t, err)
+		require.Empty(t, refused)
+	}
+	steal("o-thief")
+	found := read()
+	require.Len(t, found, 1)
+	require.Equal(t, audit.Exclusive, found[0].Invariant)
+	require.Equal(t, held, found[0].VN)
+	steal("o-second")
+	steal("o-third") // what it was taken from is gone
+	require.Empty(t, read())
+	require.Equal(t, 1, history.Unjudged())
+}

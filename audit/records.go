@@ -26,7 +26,7 @@ func (e *entry) lives(at time.Time) bool  { return e.kind == Assigned && at.Befo
 func (e *entry) rested() time.Time        { return e.end().Add(e.cooldown()) }
 func (e *entry) holds(id string) bool     { return e.order == keyOf(id) }
 func (e *entry) inPool() bool             { return e.kind != 0 && e.kind != Retired }
-func (e *entry) follows(next *Event) bool { return e.kind != 0 && e.seq == next.After }
+func (e *entry) follows(next *Event) bool { return e.seq == next.After }
 
 // book is the last record of every VN.
 type book struct {
@@ -123,8 +123,12 @@ func recordRests(t *Terms, last *entry, e *Event) string {
 func (h *History) record(e *Event) {
 	h.money.record(h, e)
 	last := h.book.put(e)
+	if last.kind == 0 {
+		return
+	}
 	if !last.follows(e) {
-		return // the first one, or what came between is not known
+		h.unjudged++
+		return
 	}
 	for _, r := range recordRules {
 		if detail := r.rule(&h.terms, &last, e); detail != "" {

@@ -41,6 +41,11 @@ type world struct {
 
 func newWorld(t *testing.T, numbers int) *world {
 	t.Helper()
+	return newWorldOn(t, numbers, testkit.NATS(t).URL)
+}
+
+func newWorldOn(t *testing.T, numbers int, natsURL string) *world {
+	t.Helper()
 	keys, err := seal.Create(filepath.Join(t.TempDir(), "keyset"))
 	require.NoError(t, err)
 	w := &world{t: t, redis: testkit.Redis(t).Client(t)}
@@ -48,7 +53,7 @@ func newWorld(t *testing.T, numbers int) *world {
 	require.NoError(t, err)
 	require.NoError(t, w.store.Start(t.Context()))
 	require.NoError(t, w.store.MarkReady(t.Context()))
-	w.bus, err = events.Connect(t.Context(), events.Config{URL: testkit.NATS(t).URL, Logger: zerolog.Nop()})
+	w.bus, err = events.Connect(t.Context(), events.Config{URL: natsURL, Logger: zerolog.Nop()})
 	require.NoError(t, err)
 	t.Cleanup(w.bus.Close)
 	require.NoError(t, w.bus.EnsureStreams(t.Context()))
