@@ -56,7 +56,7 @@ const (
 	ProblemDamaged  ProblemKind = "damaged"  // a value that cannot be read
 	ProblemForward  ProblemKind = "forward"  // an order outside its own partition that this does not point to
 	ProblemUnlisted ProblemKind = "unlisted" // a set of a pool and carrier that total does not list
-	auditPage                   = 250        // of one SCAN: a quarter of a millisecond in which Redis answers nobody else
+	auditPage                   = 100        // of one SCAN: Redis does what one pipeline asks in one go, and answers nobody else meanwhile
 	auditLooks                  = 8          // second looks at the same time
 	auditRetries                = 5          // how often a suspect that keeps changing is looked at again
 )
@@ -81,7 +81,7 @@ func (s *Store) Audit(ctx context.Context, progress func(done, of int)) (Audit, 
 
 // Survey looks at every VN, order, binding and counter and reports each mismatch that
 // persists when its parts are read again atomically: what changes meanwhile is no
-// mismatch. It reads with SCAN, a few hundred places at a time, so it may run beside
+// mismatch. It reads with SCAN, a hundred places at a time, so it may run beside
 // traffic. What it keeps in memory is some hundred bytes for each VN and live order.
 func (s *Store) Survey(ctx context.Context, options SurveyOptions) (Audit, error) {
 	return s.survey(ctx, options, false)

@@ -51,7 +51,7 @@ type Settings struct {
 	RefusalsPerMinute int
 	MessagesPerMinute int           // messages relayed of one caller to one VN
 	AuditEvery        time.Duration // 0: never
-	AuditRate         int           // keys, records and events read a second
+	AuditRate         int           // keys of Redis read a second
 	DrainDelay        time.Duration // between "not ready" and closing the listeners
 	ShutdownTimeout   time.Duration
 
