@@ -189,6 +189,9 @@ func (a *App) workers(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
+		if err := a.guard(ctx, r.Chief); err != nil {
+			return err
+		}
 		deps.Keeper = r
 	}
 	return a.serveConsole(s, deps)

@@ -40,6 +40,8 @@ type Flags struct {
 	RingTimeout           string `name:"ring-timeout" env:"CALLMASK_RING_TIMEOUT" placeholder:"TIME" group:"Settings:" help:"How long to ring; 30s by default."`
 	MaxCallDuration       string `name:"max-call-duration" env:"CALLMASK_MAX_CALL_DURATION" placeholder:"TIME" group:"Settings:" help:"How long a call may last; 1h by default."`
 	RefusalsPerMinute     string `name:"refusals-per-minute" env:"CALLMASK_REFUSALS_PER_MINUTE" placeholder:"N" group:"Settings:" help:"Refused calls per caller or number before rate_limited; 60 by default."`
+	AuditEvery            string `name:"audit-every" env:"CALLMASK_AUDIT_EVERY" placeholder:"DURATION" group:"Settings:" help:"How often the acting replenisher holds Redis and the ledger against each other and against the promises; 10m by default, 0 for never."`
+	AuditRate             string `name:"audit-rate" env:"CALLMASK_AUDIT_RATE" placeholder:"N" group:"Settings:" help:"Keys of Redis that it reads a second, or four times as many records of NATS; 50000 by default."`
 	MessagesPerMinute     string `name:"messages-per-minute" env:"CALLMASK_MESSAGES_PER_MINUTE" placeholder:"N" group:"Settings:" help:"Messages relayed of one caller to one number before the rest is dropped; 20 by default."`
 	DrainDelay            string `name:"drain-delay" env:"CALLMASK_DRAIN_DELAY" placeholder:"TIME" group:"Settings:" help:"From 'not ready' to closing the listeners: longer than a load balancer takes to notice; 0s by default."`
 	ShutdownTimeout       string `name:"shutdown-timeout" env:"CALLMASK_SHUTDOWN_TIMEOUT" placeholder:"TIME" group:"Settings:" help:"How long a clean end may take; 15s by default."`

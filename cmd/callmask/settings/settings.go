@@ -51,6 +51,8 @@ type Settings struct {
 	MaxDuration       time.Duration
 	RefusalsPerMinute int
 	MessagesPerMinute int           // messages relayed of one caller to one VN
+	AuditEvery        time.Duration // 0: never
+	AuditRate         int           // keys of Redis read a second
 	DrainDelay        time.Duration // between "not ready" and closing the listeners
 	ShutdownTimeout   time.Duration
 
