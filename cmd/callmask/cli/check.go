@@ -94,7 +94,11 @@ func (c *checkCmd) check(ctx context.Context, p *Process, s *settings.Settings) 
 	if err != nil || !c.Repair {
 		return found, err
 	}
-	repaired, err := c.repair(ctx, p, found, store, restorer(store, bus, p))
+	by, err := restorer(store, bus, p)
+	if err != nil {
+		return found, err
+	}
+	repaired, err := c.repair(ctx, p, found, store, by)
 	if err != nil || !repaired {
 		return found, err
 	}

@@ -8,13 +8,34 @@ import (
 	"strings"
 	"text/tabwriter"
 
+	"github.com/rs/zerolog"
+
 	"github.com/callmask/callmask/audit"
+	"github.com/callmask/callmask/cmd/callmask/app"
 	"github.com/callmask/callmask/events"
+	"github.com/callmask/callmask/ledger"
 	"github.com/callmask/callmask/scripts"
+	"github.com/callmask/callmask/vn"
 )
 
-// restorer returns what makes Redis say what the ledger says of a number.
-func restorer(_ *scripts.Store, _ *events.Bus, _ *Process) audit.Restorer { return nil }
+// restoring makes Redis say what the ledger says of a number. A mismatch that lasted long
+// enough to be shown to a person is no change that is under way.
+type restoring struct{ *ledger.Restorer }
+
+// Restore implements audit.Restorer.
+func (r restoring) Restore(ctx context.Context, n vn.Number) error {
+	_, err := r.Restorer.Restore(ctx, n, true)
+	return err
+}
+
+// restorer needs the settings of the allocators, because a number's calls are its carrier's.
+func restorer(store *scripts.Store, bus *events.Bus, p *Process) (audit.Restorer, error) {
+	s, err := p.load(false)
+	if err != nil {
+		return nil, err
+	}
+	return restoring{ledger.NewRestorer(ledger.New(store, bus, nil, zerolog.Nop()), store, bus, app.Carriers(s))}, nil
+}
 
 // totals puts counters right.
 type totals interface {
@@ -23,9 +44,6 @@ type totals interface {
 
 // repair shows what differs, asks, and repairs. It tells whether anything was done.
 func (c *checkCmd) repair(ctx context.Context, p *Process, found *checked, counters totals, by audit.Restorer) (bool, error) {
-	if by == nil {
-		return false, errors.New("this build of callmask cannot repair single numbers")
-	}
 	wrong, numbers := found.report.Totals(), 0
 	w := tabwriter.NewWriter(p.Stderr, 0, 0, 2, ' ', 0)
 	for i := range found.rows {
