@@ -21,6 +21,10 @@ func TestCheckHoldsRedisAgainstTheLedger(t *testing.T) {
 	require.Contains(t, e.done(t, "check", "--history"), "20 numbers, 0 live orders, 0 mismatches, 0 changes in flight, 20 numbers in the ledger")
 	client := redis.NewClient(&redis.Options{Addr: e.env["CALLMASK_EMBEDDED_REDIS_ADDR"]})
 	t.Cleanup(func() { require.NoError(t, client.Close()) })
+	require.Eventually(t, func() bool { // else callmask itself puts right what is broken here
+		keys := client.Keys(t.Context(), "cm1:{*}:meta").Val()
+		return len(keys) == 1 && client.HGet(t.Context(), keys[0], "whole_on").Val() != ""
+	}, patience, tick)
 	var inventory, free, total string
 	for _, key := range client.Keys(t.Context(), "cm1:{*").Val() {
 		switch {
