@@ -76,9 +76,9 @@ func sound() *tape {
 	p.intended(0, vnA).intended(0, vnB).owned(0.1, vnA).owned(0.1, vnB)
 	p.assigned(1, "o-1", vnA, 61).assigned(1, "o-1", vnB, 61).announced(1, "o-1", 61, vnA, vnB)
 	p.connected(2, "o-1", vnA)
-	p.assigned(30, "o-1", vnA, 90).assigned(30, "o-1", vnB, 90).connected(80, "o-1", vnB).announced(30, "o-1", 90, vnA, vnB) // extended, told late
+	p.assigned(30, "o-1", vnA, 190).assigned(30, "o-1", vnB, 190).connected(80, "o-1", vnB).announced(30, "o-1", 190, vnA, vnB) // extended, told late
 	p.released(85, "o-1", vnA, vn.Completed).released(85, "o-1", vnB, vn.Completed).over(85, "o-1").connected(85.05, "o-1", vnA)
-	p.announced(85.5, "o-1", 90, vnA, vnB)                                                                        // was under way when the order ended
+	p.announced(85.5, "o-1", 190, vnA, vnB)                                                                       // was under way when the order ended
 	p.assigned(95, "o-2", vnA, 155).assigned(95, "o-2", vnB, 155).announced(95, "o-2", 155, vnA, vnB)             // rested for ten minutes
 	p.assigned(165, "o-3", vnA, 200).announced(165, "o-3", 200, vnA, vnC).released(166, "o-3", vnA, vn.Cancelled) // o-2 ran out, and o-3 lost a race
 	p.assigned(176, "o-3", vnA, 200)                                                                              // after a rest it may have it again
