@@ -40,6 +40,7 @@ type commands struct {
 	Order       orderCmd       `cmd:"" group:"Act on a running system:" help:"Give an order its numbers, look at it, extend it, end it."`
 	Pool        poolCmd        `cmd:"" group:"Act on a running system:" help:"List pools, bring numbers in, take numbers out."`
 	Dead        deadCmd        `cmd:"" group:"Act on a running system:" help:"List events that could not be handled; publish them again."`
+	Rebuild     rebuildCmd     `cmd:"" group:"Act on a running system:" help:"Restore Redis from the ledger: what it has lost, or all of it."`
 	Keys        keysCmd        `cmd:"" group:"Act on a running system:" help:"Rotate the keys that keep real numbers private."`
 	Explain     explainCmd     `cmd:"" group:"Look:" help:"Say why a call would be connected or refused."`
 	Calls       callsCmd       `cmd:"" group:"Look:" help:"Show what became of calls."`

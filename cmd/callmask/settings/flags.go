@@ -32,8 +32,9 @@ type Flags struct {
 	EmbeddedNATSAddr      string `name:"embedded-nats-addr" env:"CALLMASK_EMBEDDED_NATS_ADDR" placeholder:"ADDR" group:"Settings:" help:"Own NATS; 127.0.0.1:4222 by default, port 0 for any."`
 	EmbeddedNATSToken     string `name:"embedded-nats-token" env:"CALLMASK_EMBEDDED_NATS_TOKEN" placeholder:"TOKEN" group:"Settings:" help:"Needed when that address is not loopback."`
 	Tombstone             string `name:"tombstone" env:"CALLMASK_TOMBSTONE" placeholder:"TIME" group:"Settings:" help:"How long an ended order is remembered; 25h by default."`
-	ResolveTimeout        string `name:"resolve-timeout" env:"CALLMASK_RESOLVE_TIMEOUT" placeholder:"TIME" group:"Settings:" help:"How long a call may wait for Redis; 100ms by default."`
+	ResolveTimeout        string `name:"resolve-timeout" env:"CALLMASK_RESOLVE_TIMEOUT" placeholder:"TIME" group:"Settings:" help:"How long a call may wait for Redis; 250ms by default."`
 	Coalesce              string `name:"coalesce" env:"CALLMASK_COALESCE" placeholder:"BOOL" group:"Settings:" help:"Let calls that come at the same time share a round trip to Redis; true by default."`
+	AutoRebuild           string `name:"auto-rebuild" env:"CALLMASK_AUTO_REBUILD" placeholder:"BOOL" group:"Settings:" help:"Have the replenisher restore a Redis that has lost its data from the ledger; true by default. Turned off, nothing is allocated or bought until callmask rebuild was run."`
 	RecordCalls           string `name:"record-calls" env:"CALLMASK_RECORD_CALLS" placeholder:"BOOL" group:"Settings:" help:"Publish what was answered to each call and message, and what carriers tell of calls (stream CALLS); true by default. Turned off, nobody can look up later why a call was refused."`
 	RedactNumbers         string `name:"redact-numbers" env:"CALLMASK_REDACT_NUMBERS" placeholder:"BOOL" group:"Settings:" help:"Take what could be a telephone number out of relayed messages; false by default."`
 	RingTimeout           string `name:"ring-timeout" env:"CALLMASK_RING_TIMEOUT" placeholder:"TIME" group:"Settings:" help:"How long to ring; 30s by default."`
