@@ -57,7 +57,7 @@ func newWorldOn(t *testing.T, numbers int, natsURL string) *world {
 	require.NoError(t, err)
 	t.Cleanup(w.bus.Close)
 	require.NoError(t, w.bus.EnsureStreams(t.Context()))
-	w.ledger = ledger.New(w.store, w.bus, zerolog.Nop())
+	w.ledger = ledger.New(w.store, w.bus, nil, zerolog.Nop())
 	all := make([]vn.Number, numbers)
 	for i := range all {
 		all[i] = vnOf(i)

@@ -17,8 +17,8 @@ import (
 	"github.com/callmask/callmask/replenisher"
 	"github.com/callmask/callmask/router"
 	"github.com/callmask/callmask/scripts"
-	"github.com/callmask/callmask/vn"
 	"github.com/callmask/callmask/seal"
+	"github.com/callmask/callmask/vn"
 )
 
 const (

@@ -9,12 +9,22 @@ import (
 	"text/tabwriter"
 
 	"github.com/callmask/callmask/audit"
-	"github.com/callmask/callmask/events"
+	"github.com/callmask/callmask/ledger"
 	"github.com/callmask/callmask/scripts"
+	"github.com/callmask/callmask/vn"
 )
 
-// restorer returns what makes Redis say what the ledger says of a number.
-func restorer(_ *scripts.Store, _ *events.Bus, _ *Process) audit.Restorer { return nil }
+// restorer is a ledger's Restorer for numbers that have not changed for as long as anything is
+// ever under way.
+type restorer struct{ *ledger.Restorer }
+
+func (r restorer) Restore(ctx context.Context, number vn.Number) error {
+	status, err := r.Restorer.Restore(ctx, number, true)
+	if err == nil && status == scripts.RestoreBusy {
+		err = errors.New("it is being changed at this moment; check again")
+	}
+	return err
+}
 
 // totals puts counters right.
 type totals interface {
@@ -23,9 +33,6 @@ type totals interface {
 
 // repair shows what differs, asks, and repairs. It tells whether anything was done.
 func (c *checkCmd) repair(ctx context.Context, p *Process, found *checked, counters totals, by audit.Restorer) (bool, error) {
-	if by == nil {
-		return false, errors.New("this build of callmask cannot repair single numbers")
-	}
 	wrong, numbers := found.report.Totals(), 0
 	w := tabwriter.NewWriter(p.Stderr, 0, 0, 2, ' ', 0)
 	for i := range found.rows {
