@@ -157,3 +157,23 @@ func TestARestartWithOldFilesIsRepaired(t *testing.T) {
 	}
 	p.requireClean(t)
 }
+
+// TestCheckRepairs loses a number's state and an order's calls behind callmask's back.
+func TestCheckRepairs(t *testing.T) {
+	t.Parallel()
+	p := startAll(t, rebuildConfig)
+	orders := settledIn(t, p, 4)
+	client := redis.NewClient(&redis.Options{Addr: p.Redis, DisableIdentity: true})
+	defer client.Close()
+	free := client.SRandMember(t.Context(), "cm1:{8209}:free:jakarta:sim").Val()
+	require.EqualValues(t, 1, client.SRem(t.Context(), "cm1:{8209}:free:jakarta:sim", free).Val())
+	require.EqualValues(t, 1, client.Del(t.Context(), "cm1:{8209}:vn:"+strings.TrimPrefix(orders[0].agentVN, "+")).Val())
+	require.EqualValues(t, 1, client.Del(t.Context(), "cm1:{8209}:order:"+orders[1].id).Val())
+
+	config := filepath.Join(filepath.Dir(p.Dir), "callmask.yaml")
+	out, code := p.run(t, "check")
+	require.Equal(t, 1, code, out)
+	out, code = p.run(t, "check", "--repair", "--yes", "--patience", "1s", "--config", config)
+	require.Zero(t, code, out)
+	requireRestored(t, p, orders)
+}
