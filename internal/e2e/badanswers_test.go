@@ -59,8 +59,10 @@ func TestEveryBadAnswerHasItsAnswer(t *testing.T) {
 		{"NOREPLICAS", set("min-replicas-to-write", "1"), set("min-replicas-to-write", "0"), true, false, false},
 		{"READONLY", do("REPLICAOF", "127.0.0.1", "1"), do("REPLICAOF", "NO", "ONE"), true, false, false},
 		{"BUSY", spin(client), do("SCRIPT", "KILL"), false, false, false},
-		{"frozen", func(_ context.Context, t *testing.T) { t.Helper(); server.Pause(t) },
-			func(_ context.Context, t *testing.T) { t.Helper(); server.Resume(t) }, false, false, false},
+		{
+			"frozen", func(_ context.Context, t *testing.T) { t.Helper(); server.Pause(t) },
+			func(_ context.Context, t *testing.T) { t.Helper(); server.Resume(t) }, false, false, false,
+		},
 		{"the disk of NATS is full", fill, empty, true, false, false},
 	} {
 		ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
