@@ -173,7 +173,7 @@ func TestCheckRepairs(t *testing.T) {
 	config := filepath.Join(filepath.Dir(p.Dir), "callmask.yaml")
 	out, code := p.run(t, "check")
 	require.Equal(t, 1, code, out)
-	out, code = p.run(t, "check", "--repair", "--yes", "--config", config)
+	out, code = p.run(t, "check", "--repair", "--yes", "--patience", "1s", "--config", config)
 	require.Zero(t, code, out)
 	requireRestored(t, p, orders)
 }
