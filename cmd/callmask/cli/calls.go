@@ -1,7 +1,6 @@
 package cli
 
 import (
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -59,17 +58,6 @@ func (c *callsCmd) Run(p *Process) error {
 		return printLines(p.Stdout, kept)
 	}
 	return printCalls(p.Stdout, kept)
-}
-
-// printLines prints one JSON object a line.
-func printLines[T any](out io.Writer, rows []T) error {
-	enc := json.NewEncoder(out)
-	for i := range rows {
-		if err := enc.Encode(&rows[i]); err != nil {
-			return fmt.Errorf("print: %w", err)
-		}
-	}
-	return nil
 }
 
 func printCalls(out io.Writer, calls []events.CallRecord) error {

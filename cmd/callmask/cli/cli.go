@@ -42,6 +42,7 @@ type commands struct {
 	Dead        deadCmd        `cmd:"" group:"Act on a running system:" help:"List events that could not be handled; publish them again."`
 	Keys        keysCmd        `cmd:"" group:"Act on a running system:" help:"Rotate the keys that keep real numbers private."`
 	Explain     explainCmd     `cmd:"" group:"Look:" help:"Say why a call would be connected or refused."`
+	Whois       whoisCmd       `cmd:"" group:"Look:" help:"Say which order held a virtual number at a moment."`
 	Calls       callsCmd       `cmd:"" group:"Look:" help:"Show what became of calls."`
 	Check       checkCmd       `cmd:"" group:"Look:" help:"Check every number, order and counter in Redis."`
 	Config      configCmd      `cmd:"" group:"Look:" help:"Print the settings in force, secrets hidden."`
