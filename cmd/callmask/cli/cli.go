@@ -70,15 +70,7 @@ func Main(p Process) (code int) {
 			code = int(e)
 		}
 	}()
-	var c commands
-	k, err := kong.New(&c,
-		kong.Name("callmask"),
-		kong.Description("Masked calling: two parties of an order phone each other, and neither learns the other's number."),
-		kong.UsageOnError(),
-		kong.ConfigureHelp(kong.HelpOptions{Compact: true, WrapUpperBound: 100}),
-		kong.Writers(p.Stdout, p.Stderr),
-		kong.Exit(func(code int) { panic(exit(code)) }),
-	)
+	k, err := parser(&commands{}, p)
 	if err != nil {
 		fmt.Fprintf(p.Stderr, "callmask: %v\n", err)
 		return ExitFailed
@@ -112,6 +104,19 @@ func Main(p Process) (code int) {
 	return ExitFailed
 }
 
+// parser reads the command line into c.
+func parser(c *commands, p Process) (*kong.Kong, error) {
+	return kong.New(c,
+		kong.Name("callmask"),
+		kong.Description("Masked calling: two parties of an order phone each other, and neither learns the other's number.\n\n"+
+			"Exit codes: 0 done, 1 callmask said no, 2 it could not be done."),
+		kong.UsageOnError(),
+		kong.ConfigureHelp(kong.HelpOptions{Compact: true, WrapUpperBound: 100}),
+		kong.Writers(p.Stdout, p.Stderr),
+		kong.Exit(func(code int) { panic(exit(code)) }),
+	)
+}
+
 func oneLine(err error) string { return strings.ReplaceAll(err.Error(), "\n", "; ") }
 
 // load reads the settings that the command's flags, the environment and the file
@@ -125,23 +130,20 @@ func (p *Process) where() (*settings.Settings, error) {
 	return settings.Load(settings.Input{Flags: p.flags, Env: p.Env, Lenient: true})
 }
 
-type versionCmd struct {
-	JSON bool `help:"Print as JSON."`
-}
+type versionCmd struct{ output }
 
 // Help implements kong.HelpProvider.
 func (versionCmd) Help() string {
-	return "Example:\n  callmask version --json"
+	return "Example:\n  callmask version -o json"
 }
 
 // Run runs the command.
 func (c *versionCmd) Run(p *Process) error {
 	v := Version()
-	if c.JSON {
-		return printJSON(p.Stdout, v)
-	}
-	_, err := fmt.Fprintf(p.Stdout, "callmask %s (%s, %s)\n", v.Version, v.Revision, v.Go)
-	return err
+	return c.print(p.Stdout, v, func(w io.Writer) error {
+		_, err := fmt.Fprintf(w, "callmask %s (%s, %s)\n", v.Version, v.Revision, v.Go)
+		return err
+	})
 }
 
 // BuildVersion says which build this is.

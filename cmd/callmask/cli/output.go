@@ -18,7 +18,7 @@ const (
 
 // output is the flag of every command that prints data.
 type output struct {
-	Output string `short:"o" enum:"table,json,yaml" default:"table" help:"Print as ${enum}."`
+	Output string `short:"o" enum:"table,json,yaml" default:"table" help:"Form of what is printed: table, json or yaml."`
 	JSON   bool   `hidden:"" help:"The same as -o json."`
 }
 
@@ -32,7 +32,7 @@ func (o *output) print(out io.Writer, data any, table func(io.Writer) error) err
 
 // listOutput is the flag of a command that prints a list, which may be long.
 type listOutput struct {
-	Output string `short:"o" enum:"table,json,jsonl,yaml" default:"table" help:"Print as ${enum}; jsonl is one object a line."`
+	Output string `short:"o" enum:"table,json,jsonl,yaml" default:"table" help:"Form of what is printed: table, json, jsonl (one object a line) or yaml."`
 }
 
 // printList prints rows, by table where that is wanted.
