@@ -47,6 +47,7 @@ type commands struct {
 	Check       checkCmd       `cmd:"" group:"Look:" help:"Check every number, order and counter in Redis."`
 	Config      configCmd      `cmd:"" group:"Look:" help:"Print the settings in force, secrets hidden."`
 	Plan        planCmd        `cmd:"" group:"Look:" help:"Say what servers and numbers a load needs."`
+	Completion  completionCmd  `cmd:"" group:"Look:" help:"Print what lets a shell complete commands by Tab."`
 	Version     versionCmd     `cmd:"" group:"Look:" help:"Print the version."`
 }
 
@@ -75,6 +76,7 @@ func Main(p Process) (code int) {
 		fmt.Fprintf(p.Stderr, "callmask: %v\n", err)
 		return ExitFailed
 	}
+	p.complete(k)
 	if len(p.Args) == 0 {
 		p.Args = []string{"--help"}
 	}
