@@ -74,7 +74,7 @@ func aclRoles() []aclRole {
 			[]string{"Start", "Ping", "RefreshVNs", "IsVN"},
 			with(nil),
 		},
-		{"operator", nil, []string{"Audit", "OrdersUnder"}, with(nil)},
+		{"operator", nil, []string{"Audit", "OrdersUnder", "Look", "InventoryOf"}, with(nil)},
 	}
 }
 
@@ -384,6 +384,7 @@ func aclScenario(reads redis.UniversalClient) []aclStep {
 		}},
 		{"Reap", func(ctx context.Context, s *scripts.Store) error { _, _, err := s.Reap(ctx); return err }},
 		{"Audit", func(ctx context.Context, s *scripts.Store) error { _, err := s.Audit(ctx, nil); return err }},
+		{"Look", func(ctx context.Context, _ *scripts.Store) error { _, err := scripts.Look(ctx, reads); return err }},
 		{"OrdersUnder", func(ctx context.Context, _ *scripts.Store) error {
 			_, err := scripts.OrdersUnder(ctx, reads, 1)
 			return err

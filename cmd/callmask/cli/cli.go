@@ -45,6 +45,7 @@ type commands struct {
 	Whois       whoisCmd       `cmd:"" group:"Look:" help:"Say which order held a virtual number at a moment."`
 	Calls       callsCmd       `cmd:"" group:"Look:" help:"Show what became of calls."`
 	Check       checkCmd       `cmd:"" group:"Look:" help:"Check every number, order and counter in Redis."`
+	Doctor      doctorCmd      `cmd:"" group:"Look:" help:"Look at settings, servers, carriers and clocks, and say what to do."`
 	Config      configCmd      `cmd:"" group:"Look:" help:"Print the settings in force, secrets hidden."`
 	Plan        planCmd        `cmd:"" group:"Look:" help:"Say what servers and numbers a load needs."`
 	Completion  completionCmd  `cmd:"" group:"Look:" help:"Print what lets a shell complete commands by Tab."`

@@ -257,11 +257,14 @@ func TestExitCodesAreThoseOfThePage(t *testing.T) {
 	page, err := os.ReadFile("../../../docs/cli.md")
 	require.NoError(t, err)
 	nobody := freeAddr(t)
-	e := &terminal{env: map[string]string{"CALLMASK_DATA_DIR": t.TempDir(), "CALLMASK_API_TOKEN": "token-token-token", "CALLMASK_ADMIN_ADDR": nobody}}
+	e := &terminal{env: map[string]string{
+		"CALLMASK_DATA_DIR": t.TempDir(), "CALLMASK_API_TOKEN": "token-token-token", "CALLMASK_ADMIN_ADDR": nobody,
+		"CALLMASK_EMBEDDED_REDIS_ADDR": nobody, "CALLMASK_EMBEDDED_NATS_ADDR": nobody,
+	}}
 	for code, lines := range map[int][]string{
 		ExitDone:   {"version", "--help", "order --help", "pool plan --orders-per-hour 1", "config --demo"},
-		ExitNo:     {"whois banana"},
-		ExitFailed: {"dance", "version -o xml", "pool list", "order get ../pools", "keys list", "config --check /nowhere"},
+		ExitNo:     {"whois banana", "doctor --timeout 1s"},
+		ExitFailed: {"dance", "version -o xml", "pool list", "order get ../pools", "keys list", "config --check /nowhere", "doctor --config /nowhere"},
 	} {
 		require.Contains(t, string(page), fmt.Sprintf("\n| %d | ", code))
 		for _, line := range lines {

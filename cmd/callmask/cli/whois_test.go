@@ -82,6 +82,12 @@ func TestWhoisTellsWhoHeldANumberAndEveryRevealIsNoted(t *testing.T) {
 	require.NoError(t, json.Unmarshal([]byte(e.done(t, put...)), &o))
 	customer := o.Parties[0].VN
 
+	// A system that runs is well, and the doctor says so.
+	well := e.done(t, "doctor")
+	require.Regexp(t, `ok +callmask +one runs at .* and is ready`, well)
+	require.Regexp(t, `warn +settings .*no pools\n +→ name a settings file`, well)
+	require.Contains(t, e.done(t, "doctor", "-o", "json"), `"check": "redis"`)
+
 	masked := e.done(t, "whois", customer)
 	require.Regexp(t, `held by +order order-1 of pool demo`, masked)
 	require.Regexp(t, `reached +customer`, masked)
