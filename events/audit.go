@@ -17,6 +17,7 @@ const (
 	AuditTopUp         = "top_up_pool"    // numbers were asked for
 	AuditPauseCarrier  = "pause_carrier"  // nothing is bought of a carrier any more
 	AuditResumeCarrier = "resume_carrier" // and again
+	AuditErase         = "erase_order"    // what is kept of an order's parties was erased
 	AuditSignIn        = "sign_in"        // to the console
 	AuditSignInRefused = "sign_in_refused"
 )
