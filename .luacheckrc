@@ -6,7 +6,7 @@ max_line_length = 120
 -- A script gets the local functions of exactly the files it names in `-- include` lines; one
 -- library file may use another's, in the order in which scripts include them.
 local dir = "scripts/lua/"
-local libraries = { "lib_clock.lua", "lib_order.lua", "lib_forget.lua", "lib_spill.lua", "lib_take.lua" }
+local libraries = { "lib_clock.lua", "lib_order.lua", "lib_forget.lua", "lib_spill.lua", "lib_take.lua", "lib_restore.lua" }
 local function read(name)
   local f = assert(io.open(dir .. name))
   local text = f:read("*a")
@@ -25,7 +25,7 @@ for _, library in ipairs(libraries) do
     table.insert(known, name)
   end
 end
-for _, script in ipairs({ "allocate", "settle", "release", "extend", "refill", "drain", "reap", "stock" }) do
+for _, script in ipairs({ "allocate", "settle", "release", "extend", "refill", "drain", "reap", "stock", "restore", "remind", "forget" }) do
   local granted = {}
   for library in read(script .. ".lua"):gmatch("\n%-%- include ([%w_.]+)") do
     for _, name in ipairs(exports[library]) do table.insert(granted, name) end

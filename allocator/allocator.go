@@ -22,7 +22,7 @@ import (
 type Store interface {
 	ledger.Store
 	Ready(ctx context.Context) (bool, error)
-	MarkReady(ctx context.Context) error
+	MarkReady(ctx context.Context, partitions ...int) error
 	Allocate(ctx context.Context, r scripts.AllocateRequest) (scripts.Allocation, error)
 	Release(ctx context.Context, orderID string, reason vn.EndReason) (scripts.Release, error)
 	Extend(ctx context.Context, orderID string, ttl time.Duration) (scripts.Allocation, error)

@@ -178,3 +178,30 @@ func (b *Bus) Records(ctx context.Context, each func(rec Record, seq uint64) err
 		return each(rec, seq)
 	})
 }
+
+// RecordCount returns about how many Records there are: how many messages the stream holds.
+func (b *Bus) RecordCount(ctx context.Context) (uint64, error) {
+	ctx, cancel := b.deadline(ctx)
+	defer cancel()
+	stream, err := b.js.Stream(ctx, streamLedger)
+	if err != nil {
+		return 0, failed("reading the ledger's state", err)
+	}
+	return stream.CachedInfo().State.Msgs, nil
+}
+
+// OrdersReleased calls each with every vn.released since a time and when it was stored,
+// oldest first, until each returns an error or all were read.
+func (b *Bus) OrdersReleased(ctx context.Context, since time.Time, each func(e VNReleased, at time.Time) error) error {
+	return b.readAll(ctx, streamVN, SubjectReleased, since, func(m jetstream.Msg, seq uint64) error {
+		var e VNReleased
+		if err := json.Unmarshal(m.Data(), &e); err != nil {
+			return fmt.Errorf("event %d of stream %s cannot be read: %w", seq, streamVN, err)
+		}
+		meta, err := m.Metadata()
+		if err != nil {
+			return fmt.Errorf("event %d of stream %s: %w", seq, streamVN, err)
+		}
+		return each(e, meta.Timestamp)
+	})
+}

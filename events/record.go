@@ -14,6 +14,9 @@ const (
 	KindRetired  = "retired"
 )
 
+// ReasonGivenUp is the reason of a released record whose order goes on with other VNs.
+const ReasonGivenUp = "given_up"
+
 // Record is a VN's entry in the ledger: all that is needed to rebuild its
 // inventory entry, its binding key and its order. The stream keeps the last record
 // of each VN only, so an ended order's sealed numbers go with its end. It holds no
@@ -25,7 +28,7 @@ type Record struct {
 	Carrier   string        `json:"carrier"`
 	Ref       string        `json:"ref,omitempty"`      // the carrier's id of the number
 	OrderID   string        `json:"order_id,omitempty"` // assigned, released; retired when an order's end retired it
-	Reason    string        `json:"reason,omitempty"`   // released: completed, cancelled, expired
+	Reason    string        `json:"reason,omitempty"`   // released: completed, cancelled, expired, given_up
 	ExpiresAt time.Time     `json:"expires_at,omitzero"`
 	EndedAt   time.Time     `json:"ended_at,omitzero"`
 	Cooldown  time.Duration `json:"-"` // assigned, released; in JSON "cooldown", a Go duration string

@@ -32,7 +32,7 @@ const fencePause = 5 * time.Millisecond // before the second try, twice as long 
 // write records what recs say, each behind its fence. Where the stream refuses one, judge
 // decides by the VN's last record, read from the stream's leader: a refusal alone is no
 // lost race, because the repeat of one's own record is refused as well. It returns the
-// sequence of the record that stands for each in the end, and the indexes of those lost.
+// sequence of the record that stands for each in the end, 0 for those lost, and their indexes.
 func (l *Ledger) write(ctx context.Context, recs []events.Record, judge judge) (seqs []uint64, losses []int, err error) {
 	seqs = make([]uint64, len(recs))
 	left := make([]int, len(recs)) // indexes of recs
@@ -89,6 +89,7 @@ func (l *Ledger) write(ctx context.Context, recs []events.Record, judge judge) (
 				recs[at].After = seqs[at]
 				again = append(again, at)
 			case lost:
+				seqs[at] = 0
 				losses = append(losses, at)
 			}
 		}
@@ -123,15 +124,19 @@ func (l *Ledger) overAssigned(ctx context.Context, want, last *events.Record) (v
 }
 
 // overEnded judges for `released`, and for `retired` of a number that left with its
-// order: it ends what its own order wrote, and leaves what is newer alone.
+// order: it ends what its own order wrote, and leaves what is newer alone. Where that is
+// another order's the VN is lost: its sequence must not become the fence of a VN that
+// Redis, which has lost data, takes for a free one.
 func overEnded(_ context.Context, want, last *events.Record) (verdict, error) {
 	switch own := last.OrderID == want.OrderID; {
 	case last.Kind == events.KindAssigned && own,
-		want.Kind == events.KindRetired && last.Kind == events.KindReleased,
+		want.Kind == events.KindRetired && last.Kind == events.KindReleased && own,
 		want.Kind == events.KindRetired && last.Kind == events.KindOwned:
 		return yields, nil
+	case own:
+		return stands, nil
 	}
-	return stands, nil
+	return lost, nil
 }
 
 // overUnused judges for `owned`, and for `retired` of a number that no order has: only an

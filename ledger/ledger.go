@@ -108,23 +108,28 @@ func (l *Ledger) Assign(ctx context.Context, a *scripts.Allocation) error {
 func (l *Ledger) giveUp(ctx context.Context, a *scripts.Allocation, recs []events.Record, fences []uint64, losses []int) error {
 	out, now := &LostError{}, time.Now()
 	var back []events.Record
+	var at []int // indexes of back
 	for i, n := range a.Numbers {
 		if slices.Contains(losses, i) {
 			out.Lost = append(out.Lost, n.VN)
 			continue
 		}
+		at = append(at, i)
 		back = append(back, events.Record{
 			Kind: events.KindReleased, VN: recs[i].VN, Pool: recs[i].Pool, Carrier: recs[i].Carrier, Ref: recs[i].Ref,
-			OrderID: recs[i].OrderID, Reason: string(vn.Cancelled), EndedAt: now, Cooldown: a.Cooldown, After: fences[i],
+			OrderID: recs[i].OrderID, Reason: events.ReasonGivenUp, EndedAt: now, Cooldown: a.Cooldown, After: fences[i],
 		})
-		out.Won = append(out.Won, scripts.Fenced{VN: n.VN})
 	}
-	seqs, _, err := l.write(ctx, back, overEnded)
+	seqs, gone, err := l.write(ctx, back, overEnded)
 	if err != nil {
 		return fmt.Errorf("record the numbers that order %s gives back: %w", a.Assignment.OrderID, err)
 	}
-	for i := range out.Won {
-		out.Won[i].Fence = seqs[i]
+	for i, seq := range seqs {
+		if number := a.Numbers[at[i]].VN; slices.Contains(gone, i) {
+			out.Lost = append(out.Lost, number)
+		} else {
+			out.Won = append(out.Won, scripts.Fenced{VN: number, Fence: seq})
+		}
 	}
 	l.log.Warn().Str("order", a.Assignment.OrderID).Int("lost", len(out.Lost)).Int("partition", a.Partition).
 		Msg("another order has numbers of this one in the ledger; it gets others")

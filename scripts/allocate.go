@@ -85,13 +85,9 @@ func (w *allocation) args(p, mark, next string) (keys []string, args []any) {
 	r := w.request
 	keys = append(make([]string, 0, 5+2*len(r.Carriers)),
 		guardKey(p), metaKey(p), orderKey(p, r.Order.ID), leasesKey(p), inventoryKey(p))
-	joined := make([]byte, 0, len(w.tokens)*len(seal.Token{}))
-	for _, t := range w.tokens {
-		joined = append(joined, t[:]...)
-	}
 	args = []any{
 		r.Order.ID, r.Order.Pool, millis(r.Order.TTL), millis(r.Cooldown),
-		strconv.Itoa(int(w.keyID)), w.roles, joined, mark, next, millis(w.store.config.Tombstone),
+		strconv.Itoa(int(w.keyID)), w.roles, joinTokens(w.tokens), mark, next, millis(w.store.config.Tombstone),
 		joinDigits(r.Lost), joinFenced(r.Won),
 	}
 	for _, c := range r.Carriers {

@@ -66,7 +66,7 @@ func readContract(t *testing.T, name string) contract {
 	return c
 }
 
-var verbs = []string{"allocate", "settle", "release", "extend", "refill", "drain", "reap", "stock"}
+var verbs = []string{"allocate", "settle", "release", "extend", "refill", "drain", "reap", "stock", "restore", "remind", "forget"}
 
 // sampleArgs is what the Go argument builder of each verb yields for a small case.
 func sampleArgs(t *testing.T) map[string]struct {
@@ -110,6 +110,16 @@ func sampleArgs(t *testing.T) map[string]struct {
 	keys, args = reapArgs(p, time.Hour, time.Minute)
 	put("reap", keys, args)
 	put("stock", stockKeys(p), nil)
+	recorded := Recorded{
+		Inventory: Inventory{Owned: Owned{VN: 12025550103, Fence: 3}, Pool: "jakarta", Carrier: "sim"}, Kind: RecordedAssigned, OrderID: "o-1",
+		Roles: []string{"customer", "agent"}, VNs: []vn.Number{12025550103, 12025550104}, Tokens: tokens, Sealed: sealed[0],
+	}
+	keys, args = restoreArgs(p, &recorded, time.Hour, Unsure)
+	put("restore", keys, args)
+	keys, args = remindArgs(p, "o-1", "3", "", time.Hour, false)
+	put("remind", keys, args)
+	keys, args = forgetArgs(p, "o-1", 12025550103)
+	put("forget", keys, args)
 	return out
 }
 
@@ -189,6 +199,16 @@ func TestEveryStatusHasItsName(t *testing.T) {
 	f("drain", drainDraining, "DRAINING")
 	f("drain", drainUnknown, "UNKNOWN")
 	f("drain", drainBusy, "BUSY")
+	f("restore", int(RestoreDone), "RESTORED")
+	f("restore", int(RestoreKnown), "KNOWN")
+	f("restore", int(RestoreBusy), "BUSY")
+	f("restore", int(RestoreHeld), "HELD")
+	f("restore", int(RestoreAdrift), "ADRIFT")
+	f("restore", int(RestoreEnded), "ENDED")
+	f("restore", int(RestoreMoved), "MOVED")
+	f("restore", int(RestorePartial), "PARTIAL")
+	f("remind", remindDone, "DONE")
+	f("forget", forgetDone, "FORGOTTEN")
 }
 
 // TestReferencePageIsCurrent holds scripts/README.md against the contracts. Run with

@@ -58,14 +58,17 @@ func (l *layout) home(orderID string) int {
 	return int(h.Sum64() % uint64(len(l.prefixes)))
 }
 
-func (l *layout) ofVN(n vn.Number) string {
+// partitionOfVN is the partition that a VN belongs to.
+func (l *layout) partitionOfVN(n vn.Number) int {
 	if len(l.prefixes) == 1 {
-		return l.prefixes[0]
+		return 0
 	}
 	h := fnv.New64a()
 	_, _ = h.Write(n.AppendDigits(make([]byte, 0, vn.MaxDigits)))
-	return l.prefixes[h.Sum64()%uint64(len(l.prefixes))]
+	return int(h.Sum64() % uint64(len(l.prefixes)))
 }
+
+func (l *layout) ofVN(n vn.Number) string { return l.prefixes[l.partitionOfVN(n)] }
 
 // crc16 is the checksum that Redis Cluster takes hash slots from (CRC-16/XMODEM,
 // Redis Cluster specification, appendix A).

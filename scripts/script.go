@@ -15,8 +15,8 @@ const includeMark = "-- include "
 
 // registry holds the scripts as Redis runs them, their includes expanded.
 type registry struct {
-	allocate, settle, release, extend, refill, drain, reap, stock *redis.Script
-	all                                                           []*redis.Script
+	allocate, settle, release, extend, refill, drain, reap, stock, restore, remind, forget *redis.Script
+	all                                                                                    []*redis.Script
 }
 
 func newRegistry() (*registry, error) {
@@ -33,6 +33,9 @@ func newRegistry() (*registry, error) {
 		{&r.drain, "drain"},
 		{&r.reap, "reap"},
 		{&r.stock, "stock"},
+		{&r.restore, "restore"},
+		{&r.remind, "remind"},
+		{&r.forget, "forget"},
 	} {
 		source, err := Source(s.name)
 		if err != nil {

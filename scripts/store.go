@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net"
 	"os"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -120,10 +121,14 @@ func (s *Store) Ready(ctx context.Context) (bool, error) {
 	return err == nil && !cold.Load(), err
 }
 
-// MarkReady marks every partition ready. Only two may do that: who has seen that
-// the LEDGER stream never held a record, and `callmask rebuild`.
-func (s *Store) MarkReady(ctx context.Context) error {
+// MarkReady marks the given partitions ready, every one if none is given. Only two may
+// do that: who has seen that the LEDGER stream never held a record, and who has restored
+// all that it holds.
+func (s *Store) MarkReady(ctx context.Context, partitions ...int) error {
 	return s.eachPartition(ctx, func(ctx context.Context, i int) error {
+		if len(partitions) > 0 && !slices.Contains(partitions, i) {
+			return nil
+		}
 		if err := s.client.HSet(ctx, metaKey(s.layout.prefixes[i]), "ready", "1").Err(); err != nil {
 			return fmt.Errorf("mark it ready: %w", unavailable(err))
 		}
