@@ -83,7 +83,7 @@ func New(config Config, store Store, bus Bus, keys *seal.Keyset, reg prometheus.
 	}
 	a := &Allocator{
 		config: config, pools: pools, store: store, bus: bus, keys: keys, log: log, metrics: m,
-		ledger: ledger.New(store, bus, log), orders: newStripes(),
+		ledger: ledger.New(store, bus, config.Conflict, log), orders: newStripes(),
 	}
 	a.state.Store(&state{err: errors.New("allocator: has not looked at Redis yet")})
 	return a, nil

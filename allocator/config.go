@@ -21,6 +21,9 @@ type Config struct {
 	Workers int
 	// Timeout bounds the handling of one event and of one request; default 10s.
 	Timeout time.Duration
+	// Conflict, unless nil, is told of every VN that the ledger gave to somebody else than
+	// Redis did. It must not block.
+	Conflict func(vn.Number)
 	// ImportTimeout bounds a request that imports numbers; default 60s.
 	ImportTimeout time.Duration
 	Tracer        *tracing.Tracer // nil: no spans of requests

@@ -91,6 +91,8 @@ func (l *Ledger) write(ctx context.Context, recs []events.Record, judge judge) (
 			case lost:
 				seqs[at] = 0
 				losses = append(losses, at)
+				number, _ := vn.ParseDigits(recs[at].VN)
+				l.conflict(number)
 			}
 		}
 		left = again

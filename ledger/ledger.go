@@ -39,14 +39,19 @@ type Bus interface {
 // Ledger publishes and settles what the Store has done. It keeps no state of its
 // own: any number of them may work on the same Store and Bus.
 type Ledger struct {
-	store Store
-	bus   Bus
-	log   zerolog.Logger
+	store    Store
+	bus      Bus
+	conflict func(vn.Number)
+	log      zerolog.Logger
 }
 
-// New returns a Ledger over store and bus.
-func New(store Store, bus Bus, log zerolog.Logger) *Ledger {
-	return &Ledger{store: store, bus: bus, log: log}
+// New returns a Ledger over store and bus. conflict, unless nil, is told of every VN that
+// the ledger gave to somebody else than Redis did, and must not block.
+func New(store Store, bus Bus, conflict func(vn.Number), log zerolog.Logger) *Ledger {
+	if conflict == nil {
+		conflict = func(vn.Number) {}
+	}
+	return &Ledger{store: store, bus: bus, conflict: conflict, log: log}
 }
 
 // LostError says that other orders have some VNs of an assignment according to the ledger:

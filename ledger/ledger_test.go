@@ -73,7 +73,7 @@ func inventory(n vn.Number, pool, carrier string, fence uint64) scripts.Inventor
 	return scripts.Inventory{Owned: scripts.Owned{VN: n, Ref: "ref-" + n.Digits(), Fence: fence}, Pool: pool, Carrier: carrier}
 }
 
-func (w *world) ledger() *Ledger { return New(w, w, zerolog.Nop()) }
+func (w *world) ledger() *Ledger { return New(w, w, nil, zerolog.Nop()) }
 
 func (w *world) step(name string) error {
 	w.steps = append(w.steps, name)
@@ -406,7 +406,7 @@ func TestAFenceThatNeverOpensIsUnavailable(t *testing.T) {
 	t.Parallel()
 	w := newWorld()
 	busy := &busyBus{world: w}
-	err := New(w, busy, zerolog.Nop()).Assign(t.Context(), allocation())
+	err := New(w, busy, nil, zerolog.Nop()).Assign(t.Context(), allocation())
 	require.ErrorIs(t, err, vn.ErrUnavailable)
 	require.Equal(t, fenceTries, busy.tries)
 	require.Empty(t, w.assigned)

@@ -34,8 +34,18 @@ type Replayed struct {
 	Failed int // that could not be restored: Replay returns an error too
 }
 
-// Progress is called now and then with what was done, of about how much.
-type Progress func(stage string, done, total int)
+// Stage is a part of a Replay.
+type Stage string
+
+// The stages of a Replay. How many orders have ended is not known beforehand: their total is 0.
+const (
+	StageOrders  Stage = "orders"
+	StageNumbers Stage = "numbers"
+)
+
+// Progress is called now and then, from one goroutine at a time, with what was done, of
+// about how much.
+type Progress func(stage Stage, done, total int)
 
 // Replay restores every VN of the given partitions, all if none is given. With cold these
 // partitions have lost everything: then it is also made known again which orders have
@@ -43,7 +53,7 @@ type Progress func(stage string, done, total int)
 // be nil. It may be broken off and started again: what Redis knows already costs little.
 func (r *Restorer) Replay(ctx context.Context, partitions []int, cold bool, progress Progress) (Replayed, error) {
 	if progress == nil {
-		progress = func(string, int, int) {}
+		progress = func(Stage, int, int) {}
 	}
 	run := &replay{Restorer: r, cold: cold, progress: progress, wanted: make([]bool, r.store.Partitions())}
 	for i := range run.wanted {
@@ -85,7 +95,7 @@ type replay struct {
 	progress Progress
 
 	read, restored, failed atomic.Int64
-	mu                     sync.Mutex // of busy
+	mu                     sync.Mutex // of busy and progress
 	busy                   []vn.Number
 	ended                  int
 	once                   sync.Once
@@ -101,7 +111,7 @@ func (r *replay) endings(ctx context.Context) error {
 		}
 		r.ended += len(batch)
 		batch = batch[:0]
-		r.progress("ended orders", r.ended, 0)
+		r.progress(StageOrders, r.ended, 0)
 		return nil
 	}
 	err := r.bus.OrdersReleased(ctx, time.Now().Add(-endedFor), func(e events.VNReleased, at time.Time) error {
@@ -134,7 +144,9 @@ func (r *replay) records(ctx context.Context) error {
 				if err := r.batch(gctx, batch); err != nil {
 					return err
 				}
-				r.progress("numbers", int(r.read.Load()), int(total))
+				r.mu.Lock()
+				r.progress(StageNumbers, int(r.read.Load()), int(total))
+				r.mu.Unlock()
 			}
 			return nil
 		})

@@ -132,7 +132,7 @@ func newLossy(t *testing.T, seed uint64, partitions, numbers int) *lossy {
 	require.NoError(t, err)
 	require.NoError(t, l.Start(t.Context()))
 	require.NoError(t, l.MarkReady(t.Context()))
-	l.ledger = New(l.Store, l.stream, zerolog.Nop())
+	l.ledger = New(l.Store, l.stream, nil, zerolog.Nop())
 	l.restorer = NewRestorer(l.ledger, l.Store, l.stream, []scripts.Carrier{sim})
 	owned := make([]scripts.Owned, numbers)
 	for i := range owned {

@@ -46,7 +46,7 @@ func newRig(t *testing.T) *rig {
 	require.NoError(t, err)
 	t.Cleanup(g.bus.Close)
 	require.NoError(t, g.bus.EnsureStreams(t.Context()))
-	g.ledger = ledger.New(g.store, g.bus, zerolog.Nop())
+	g.ledger = ledger.New(g.store, g.bus, nil, zerolog.Nop())
 
 	g.shop, g.client = g.sell(t, sim.ServerConfig{PageSize: 7}, 10*time.Second)
 	return g

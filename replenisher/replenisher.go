@@ -190,6 +190,19 @@ func (r *Replenisher) keep(ctx context.Context, w *worker) (end func()) {
 	}
 }
 
+// Chief tells whether this process acts for the first pool by name: of all that share an
+// installation one at most does, so it does what is to be done once for all of them. For a
+// moment after a pause of its own two may think so.
+func (r *Replenisher) Chief() bool {
+	first := ""
+	for name := range r.workers {
+		if name != unknownPool && (first == "" || name < first) {
+			first = name
+		}
+	}
+	return first != "" && r.workers[first].lease.held()
+}
+
 func (r *Replenisher) showActing(w *worker) {
 	acting := 0.0
 	if w.lease.held() {

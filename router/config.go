@@ -20,7 +20,7 @@ const (
 	DefaultDrainTimeout      = 10 * time.Second
 	DefaultRingTimeout       = 30 * time.Second
 	DefaultMaxDuration       = time.Hour
-	DefaultBudget            = 100 * time.Millisecond
+	DefaultBudget            = 250 * time.Millisecond
 	DefaultRefusalsPerMinute = 60
 	DefaultMessagesPerMinute = 20
 )

@@ -2,12 +2,9 @@ package scripts
 
 import (
 	"context"
-	"errors"
 	"fmt"
-	"slices"
 	"sort"
 	"strconv"
-	"strings"
 	"sync"
 
 	"github.com/redis/go-redis/v9"
@@ -32,6 +29,14 @@ type Problem struct {
 	VN      vn.Number
 	OrderID string
 	Detail  string
+
+	total counter // of ProblemTotal
+}
+
+// counter is an entry of total, and how far it is off.
+type counter struct {
+	partition, where string
+	off              int
 }
 
 // ProblemKind names a kind of mismatch.
@@ -51,16 +56,39 @@ const (
 	ProblemDamaged  ProblemKind = "damaged"  // a value that cannot be read
 	ProblemForward  ProblemKind = "forward"  // an order outside its own partition that this does not point to
 	ProblemUnlisted ProblemKind = "unlisted" // a set of a pool and carrier that total does not list
-	auditPage                   = 1000       // keys of one SCAN
+	auditPage                   = 100        // of one SCAN: Redis does what one pipeline asks in one go, and answers nobody else meanwhile
+	auditLooks                  = 8          // second looks at the same time
 	auditRetries                = 5          // how often a suspect that keeps changing is looked at again
 )
 
-// Audit looks at every VN, order, binding and counter and reports each mismatch that
+// SurveyOptions says how a Survey goes about its work. The zero value is a plain one.
+type SurveyOptions struct {
+	// Pace is asked before more is read, with how much that is (keys, members of sets and
+	// fields of the inventory), and may wait; nil means as fast as it goes.
+	Pace func(ctx context.Context, n int) error
+	// Progress is told now and then how many places of VNs were read, and of how many: each VN
+	// has two, one in the inventory and one where it is.
+	Progress func(done, of int)
+	// Each is told of every VN, in no order, once all was read. It must not keep the Holding.
+	Each func(h *Holding)
+}
+
+// Audit is a Survey as fast as it goes that also looks at the server's settings. progress
+// may be nil.
+func (s *Store) Audit(ctx context.Context, progress func(done, of int)) (Audit, error) {
+	return s.survey(ctx, SurveyOptions{Progress: progress}, true)
+}
+
+// Survey looks at every VN, order, binding and counter and reports each mismatch that
 // persists when its parts are read again atomically: what changes meanwhile is no
-// mismatch. It reads with SCAN, so it may run beside traffic. progress, if not nil, is
-// called now and then with the number of keys read so far.
-func (s *Store) Audit(ctx context.Context, progress func(keys int)) (Audit, error) {
-	a := &auditor{store: s, progress: progress}
+// mismatch. It reads with SCAN, a hundred places at a time, so it may run beside
+// traffic. What it keeps in memory is some hundred bytes for each VN and live order.
+func (s *Store) Survey(ctx context.Context, options SurveyOptions) (Audit, error) {
+	return s.survey(ctx, options, false)
+}
+
+func (s *Store) survey(ctx context.Context, options SurveyOptions, settings bool) (Audit, error) {
+	a := &auditor{store: s, options: options, settings: settings, sets: names{index: map[string]uint16{}}}
 	if err := a.layout(ctx); err != nil {
 		return a.out, err
 	}
@@ -87,29 +115,13 @@ func (s *Store) Audit(ctx context.Context, progress func(keys int)) (Audit, erro
 	return a.out, nil
 }
 
-// census is what one partition held while it was read, without one moment in common.
-type census struct {
-	inventory map[string]string
-	sets      map[string][]string          // VN → "free pool:carrier", "cooling …", "draining …"
-	bindings  map[string]map[string]string // VN → vn:<VN>
-	orders    map[string]map[string]string
-	leases    map[string]string // order → score
-	wheres    map[string]bool   // pool:carrier of every set found
-	changes   string            // of the inventory, before it was read
-}
-
-func newCensus() *census {
-	return &census{
-		inventory: map[string]string{}, sets: map[string][]string{}, bindings: map[string]map[string]string{},
-		orders: map[string]map[string]string{}, leases: map[string]string{}, wheres: map[string]bool{},
-	}
-}
-
 type auditor struct {
 	store    *Store
-	progress func(int)
-	mu       sync.Mutex // of keys and the censuses while masters are read at the same time
-	keys     int
+	options  SurveyOptions
+	settings bool       // of the server are looked at as well
+	mu       sync.Mutex // of what follows and of the censuses, while masters are read at the same time
+	sets     names      // such as "free:jakarta:sim", and of the inventory "jakarta:sim"
+	done, of int
 	out      Audit
 }
 
@@ -124,7 +136,8 @@ func (a *auditor) layout(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("read %s: %w", layoutKey, unavailable(err))
 	}
-	if n, err := strconv.Atoi(have["partitions"]); err == nil && a.store.config.Partitions == 0 && n > 0 && n <= maxPartitions {
+	if n, err := strconv.Atoi(have["partitions"]); err == nil && a.store.config.Partitions == 0 && n > 0 && n <= maxPartitions &&
+		n != a.store.Partitions() { // a Store that was started knows it, and others use it meanwhile
 		a.store.layout = newLayout(n)
 	}
 	if have["schema"] != strconv.Itoa(Schema) || have["partitions"] != strconv.Itoa(a.store.Partitions()) {
@@ -132,136 +145,6 @@ func (a *auditor) layout(ctx context.Context) error {
 			layoutKey, have["schema"], have["partitions"], Schema, a.store.Partitions()))
 	}
 	return nil
-}
-
-// read fills the censuses from every master.
-func (a *auditor) read(ctx context.Context, parts map[string]*census) error {
-	for p, c := range parts {
-		changes, err := a.store.client.HGet(ctx, metaKey(p), "changes").Result()
-		if err != nil && !errors.Is(err, redis.Nil) {
-			return fmt.Errorf("read %s: %w", metaKey(p), unavailable(err))
-		}
-		c.changes = changes
-	}
-	switch client := a.store.client.(type) {
-	case *redis.ClusterClient:
-		return client.ForEachMaster(ctx, func(ctx context.Context, node *redis.Client) error {
-			return a.readNode(ctx, node, parts)
-		})
-	case *redis.Client:
-		return a.readNode(ctx, client, parts)
-	default:
-		return errors.New("audit: a client of an unknown kind")
-	}
-}
-
-func (a *auditor) readNode(ctx context.Context, node *redis.Client, parts map[string]*census) error {
-	a.warnings(ctx, node)
-	for cursor := uint64(0); ; {
-		keys, next, err := node.Scan(ctx, cursor, "cm1:{*", auditPage).Result()
-		if err != nil {
-			return fmt.Errorf("scan the keys: %w", unavailable(err))
-		}
-		if err := a.readPage(ctx, node, keys, parts); err != nil {
-			return err
-		}
-		if cursor = next; cursor == 0 {
-			return nil
-		}
-	}
-}
-
-// readPage reads the keys of one page: hashes whole in one pipeline, sets by scanning.
-func (a *auditor) readPage(ctx context.Context, node *redis.Client, keys []string, parts map[string]*census) error {
-	hashes := make(map[string]*redis.MapStringStringCmd, len(keys))
-	pipe := node.Pipeline()
-	for _, key := range keys {
-		_, name := split(key, parts)
-		if strings.HasPrefix(name, "vn:") || strings.HasPrefix(name, "order:") {
-			hashes[key] = pipe.HGetAll(ctx, key)
-		}
-	}
-	if len(hashes) > 0 {
-		if _, err := pipe.Exec(ctx); err != nil {
-			return fmt.Errorf("read a page of keys: %w", unavailable(err))
-		}
-	}
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	for _, key := range keys {
-		c, name := split(key, parts)
-		if c == nil {
-			continue
-		}
-		kind, rest, _ := strings.Cut(name, ":")
-		var err error
-		switch kind {
-		case "vn":
-			c.bindings[rest] = hashes[key].Val()
-		case "order":
-			c.orders[rest] = hashes[key].Val()
-		case "inventory":
-			err = scanPairs(ctx, node.HScan, key, func(field, value string) { c.inventory[field] = value })
-		case "leases":
-			err = scanPairs(ctx, node.ZScan, key, func(member, score string) { c.leases[member] = score })
-		case "cooling":
-			c.wheres[rest] = true
-			err = scanPairs(ctx, node.ZScan, key, func(member, _ string) { c.sets[member] = append(c.sets[member], name) })
-		case "free", "draining":
-			c.wheres[rest] = true
-			err = scanMembers(ctx, node, key, func(member string) { c.sets[member] = append(c.sets[member], name) })
-		}
-		if err != nil {
-			return fmt.Errorf("scan %s: %w", kind, unavailable(err))
-		}
-	}
-	a.keys += len(keys)
-	if a.progress != nil {
-		a.progress(a.keys)
-	}
-	return nil
-}
-
-func split(key string, parts map[string]*census) (*census, string) {
-	end := strings.Index(key, "}:")
-	if end < 0 {
-		return nil, ""
-	}
-	return parts[key[:end+2]], key[end+2:]
-}
-
-func scanPairs(
-	ctx context.Context, scan func(context.Context, string, uint64, string, int64) *redis.ScanCmd,
-	key string, each func(a, b string),
-) error {
-	for cursor := uint64(0); ; {
-		page, next, err := scan(ctx, key, cursor, "", auditPage).Result()
-		if err != nil {
-			return err
-		}
-		for i := 0; i+1 < len(page); i += 2 {
-			each(page[i], page[i+1])
-		}
-		if cursor = next; cursor == 0 {
-			return nil
-		}
-	}
-}
-
-func scanMembers(ctx context.Context, node *redis.Client, key string, each func(string)) error {
-	for cursor := uint64(0); ; {
-		page, next, err := node.SScan(ctx, key, cursor, "", auditPage).Result()
-		if err != nil {
-			return err
-		}
-		slices.Sort(page)
-		for _, m := range slices.Compact(page) {
-			each(m)
-		}
-		if cursor = next; cursor == 0 {
-			return nil
-		}
-	}
 }
 
 // warnings notes server settings that work but cost something.

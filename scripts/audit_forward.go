@@ -14,9 +14,10 @@ import (
 func (a *auditor) forwards(ctx context.Context, parts map[string]*census) error {
 	layout := a.store.layout
 	for partition, p := range layout.prefixes {
-		for id, order := range parts[p].orders {
+		for i := range parts[p].orders {
+			id := parts[p].orders[i].id
 			home := layout.home(id)
-			if home == partition || !liveOrder(order) || pointsTo(parts[layout.prefixes[home]].orders[id], partition) {
+			if home == partition || !parts[p].orders[i].live || parts[layout.prefixes[home]].pointsTo(id, partition) {
 				continue
 			}
 			if err := a.lookForwardAgain(ctx, id, home, partition); err != nil {
@@ -25,6 +26,11 @@ func (a *auditor) forwards(ctx context.Context, parts map[string]*census) error 
 		}
 	}
 	return nil
+}
+
+func (c *census) pointsTo(id string, partition int) bool {
+	i, ok := c.byID[id]
+	return ok && int(c.orders[i].at) == partition
 }
 
 // pointsTo tells whether an order's hash says that the order is in this partition.

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/redis/go-redis/v9"
+	"golang.org/x/sync/errgroup"
 
 	"github.com/callmask/callmask/vn"
 )
@@ -22,7 +23,9 @@ type sighting struct {
 	sets     []string // such as "free:jakarta:sim"
 	bindings map[string]string
 	holders  map[string]map[string]string // live orders that hold it, by id
-	now      time.Time
+	// unsettled: the ledger may not know yet what one of its orders, live or ended, did.
+	unsettled bool
+	now       time.Time
 }
 
 // judge returns what is wrong with a VN, and its state when nothing is.
@@ -127,53 +130,62 @@ func judgeOrder(order map[string]string, score string) string {
 	return ""
 }
 
+// state returns the state that a VN's face shows, and whether nothing about it seems wrong.
+func (a *auditor) state(v face) (state string, sound bool) {
+	kind, where, _ := strings.Cut(a.sets.name(v.set), ":")
+	leased, bound := v.holder != 0, v.marks&faceBound != 0
+	sound = v.marks&(faceDoubtful|faceListed) == faceListed && (kind == "" || where == a.sets.name(v.where))
+	switch {
+	case leased && kind == "":
+		return "leased", sound
+	case leased && kind == "draining":
+		return "draining", sound
+	case !leased && kind != "" && kind != "draining":
+		return kind, sound && !bound
+	}
+	return "", false
+}
+
 // partition judges a census and looks at every suspect a second time, atomically.
 func (a *auditor) partition(ctx context.Context, p string, c *census) error {
-	now, ready, totals, err := a.store.moment(ctx, p)
+	now, ready, totals, _, err := a.store.moment(ctx, p)
 	if err != nil {
 		return err
 	}
+	c.now = now
 	if !ready {
 		a.found(ProblemCold, "", "the partition "+p+" is not marked ready; run `callmask rebuild`")
 	}
-	holders := make(map[string]map[string]map[string]string)
-	for id, order := range c.orders {
-		if !liveOrder(order) {
+	if c.odd > 0 {
+		a.found(ProblemDamaged, "", fmt.Sprintf("%d entries where numbers belong are none", c.odd))
+	}
+	for i := range c.orders {
+		if c.orders[i].live {
+			a.out.Orders++
+		}
+	}
+	counts := make(map[uint16]*Stock)
+	g, gctx := errgroup.WithContext(ctx)
+	g.SetLimit(auditLooks)
+	for n, v := range c.faces {
+		a.tell(c, n, v)
+		state, sound := a.state(v)
+		if sound {
+			a.mu.Lock()
+			a.count(counts, v, state)
+			a.mu.Unlock()
 			continue
 		}
-		a.out.Orders++
-		for number := range strings.SplitSeq(order["numbers"], ",") {
-			if holders[number] == nil {
-				holders[number] = make(map[string]map[string]string, 1)
-			}
-			holders[number][id] = order
-		}
+		g.Go(func() error {
+			state, err := a.lookAgain(gctx, p, n, c.holders(n, v), totals)
+			a.mu.Lock()
+			defer a.mu.Unlock()
+			a.count(counts, v, state)
+			return err
+		})
 	}
-	counts := make(map[string]*Stock)
-	numbers := make(map[string]bool, len(c.inventory))
-	for n := range c.inventory {
-		numbers[n] = true
-	}
-	for n := range c.sets {
-		numbers[n] = true
-	}
-	for n := range c.bindings {
-		numbers[n] = true
-	}
-	for n := range holders {
-		numbers[n] = true
-	}
-	for n := range numbers {
-		v := &sighting{
-			number: n, entry: c.inventory[n], sets: c.sets[n], bindings: c.bindings[n], holders: holders[n], now: now,
-		}
-		problems, state := v.judge()
-		if len(problems) > 0 {
-			if state, err = a.lookAgain(ctx, p, v, totals); err != nil {
-				return err
-			}
-		}
-		count(counts, c.inventory[n], state)
+	if err := g.Wait(); err != nil {
+		return err
 	}
 	for _, st := range counts {
 		a.out.VNs += st.Total
@@ -185,16 +197,23 @@ func (a *auditor) partition(ctx context.Context, p string, c *census) error {
 	return a.judgeTotals(ctx, p, c, counts)
 }
 
-func count(counts map[string]*Stock, entry, state string) {
-	parts := strings.SplitN(entry, " ", 3)
-	if len(parts) != 3 {
+// holders returns the live orders that were seen to hold a VN.
+func (c *census) holders(n vn.Number, v face) []string {
+	if v.holder == 0 {
+		return nil
+	}
+	return append([]string{c.orders[v.holder-1].id}, c.rivals[n]...)
+}
+
+func (a *auditor) count(counts map[uint16]*Stock, v face, state string) {
+	if v.where == 0 {
 		return
 	}
-	where := parts[0] + ":" + parts[1]
-	st := counts[where]
+	st := counts[v.where]
 	if st == nil {
-		st = &Stock{Pool: parts[0], Carrier: parts[1]}
-		counts[where] = st
+		pool, carrier, _ := strings.Cut(a.sets.name(v.where), ":")
+		st = &Stock{Pool: pool, Carrier: carrier}
+		counts[v.where] = st
 	}
 	st.Total++
 	switch state {
@@ -209,65 +228,74 @@ func count(counts map[string]*Stock, entry, state string) {
 	}
 }
 
-func (s *Store) moment(ctx context.Context, p string) (now time.Time, ready bool, totals map[string]string, err error) {
+// moment reads what a partition says of itself as a whole.
+func (s *Store) moment(ctx context.Context, p string) (
+	now time.Time, ready bool, totals map[string]string, changes string, err error,
+) {
 	ctx, cancel := s.bound(ctx)
 	defer cancel()
-	var (
-		meta  *redis.MapStringStringCmd
-		total *redis.MapStringStringCmd
-	)
+	var meta, total *redis.MapStringStringCmd
 	if _, err = s.client.TxPipelined(ctx, func(pipe redis.Pipeliner) error {
 		meta, total = pipe.HGetAll(ctx, metaKey(p)), pipe.HGetAll(ctx, totalKey(p))
 		return nil
 	}); err != nil {
-		return now, false, nil, fmt.Errorf("read the partition: %w", unavailable(err))
+		return now, false, nil, "", fmt.Errorf("read the partition: %w", unavailable(err))
 	}
 	now, err = s.timeAt(ctx, p, meta.Val()["clock"])
-	return now, meta.Val()["ready"] == "1", total.Val(), err
+	return now, meta.Val()["ready"] == "1", total.Val(), meta.Val()["changes"], err
 }
 
 // lookAgain reads all that concerns a suspect in one transaction and reports what is
 // still wrong. Who holds the VN must be known beforehand, so it is read first and the
 // transaction repeated when it has changed meanwhile.
-func (a *auditor) lookAgain(ctx context.Context, p string, suspect *sighting, totals map[string]string) (string, error) {
-	candidates := make(map[string]bool, 2)
-	for id := range suspect.holders {
+func (a *auditor) lookAgain(ctx context.Context, p string, n vn.Number, holders []string, totals map[string]string) (string, error) {
+	if err := a.pace(ctx, 1); err != nil {
+		return "", err
+	}
+	v, err := a.store.sightStill(ctx, p, n, holders, totals)
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	switch {
+	case err != nil:
+		return "", err
+	case v == nil: // it changes all the time, so it is in use, not lost
+		a.out.Cleared++
+		return "", nil
+	}
+	problems, state := v.judge()
+	switch {
+	case len(problems) == 0,
+		v.entry == "" && len(v.sets) == 0 && len(v.holders) == 0 && len(v.bindings) == 0: // it has left the pool meanwhile
+		a.out.Cleared++
+	default:
+		a.out.Problems = append(a.out.Problems, problems...)
+	}
+	return state, nil
+}
+
+// sightStill reads all that concerns a VN in one transaction that knows of every order that
+// may hold it; nil without an error when they change all the time.
+func (s *Store) sightStill(ctx context.Context, p string, n vn.Number, orders []string, totals map[string]string) (*sighting, error) {
+	candidates := make(map[string]bool, len(orders)+1)
+	for _, id := range orders {
 		candidates[id] = true
 	}
-	bindings := suspect.bindings
 	for range auditRetries {
-		for _, value := range bindings {
-			if b, err := viewBinding([]byte(value)); err == nil {
-				candidates[string(b.orderID())] = true
-			}
-		}
-		v, err := a.store.sight(ctx, p, suspect.number, candidates, totals)
+		v, err := s.sight(ctx, p, n.Digits(), candidates, totals)
 		if err != nil {
-			return "", err
-		}
-		problems, state := v.judge()
-		if len(problems) == 0 {
-			a.out.Cleared++
-			return state, nil
+			return nil, err
 		}
 		known := true
 		for _, value := range v.bindings {
-			b, err := viewBinding([]byte(value))
-			known = known && (err != nil || candidates[string(b.orderID())])
+			if b, err := viewBinding([]byte(value)); err == nil && !candidates[string(b.orderID())] {
+				candidates[string(b.orderID())], known = true, false
+			}
 		}
-		if !known {
-			bindings = v.bindings
-			continue
+		if known {
+			return v, nil
 		}
-		if v.entry == "" && len(v.sets) == 0 && len(v.holders) == 0 && len(v.bindings) == 0 {
-			a.out.Cleared++ // it has left the pool meanwhile
-			return "", nil
-		}
-		a.out.Problems = append(a.out.Problems, problems...)
-		return state, nil
 	}
-	a.out.Cleared++ // it changes all the time, so it is in use, not lost
-	return "", nil
+	return nil, nil //nolint:nilnil // said above
 }
 
 // sight reads all that concerns a VN in one transaction.
@@ -314,19 +342,24 @@ func (s *Store) sight(
 	}
 	for id, order := range orders {
 		h := order.Val()
-		if liveOrder(h) && slices.Contains(strings.Split(h["numbers"], ","), number) {
+		if !slices.Contains(strings.Split(h["numbers"], ","), number) {
+			continue
+		}
+		v.unsettled = v.unsettled || h["settled"] == "0"
+		if liveOrder(h) {
 			v.holders[id] = h
 		}
 	}
-	if v.now, _, _, err = s.moment(ctx, p); err != nil {
+	if v.now, _, _, _, err = s.moment(ctx, p); err != nil {
 		return nil, err
 	}
 	return v, nil
 }
 
 func (a *auditor) judgeOrders(ctx context.Context, p string, c *census) error {
-	for id, order := range c.orders {
-		if judgeOrder(order, c.leases[id]) == "" {
+	for i := range c.orders {
+		id := c.orders[i].id
+		if c.orders[i].sound() {
 			continue
 		}
 		var (
@@ -353,9 +386,20 @@ func (a *auditor) judgeOrders(ctx context.Context, p string, c *census) error {
 	return nil
 }
 
+// sound tells whether nothing about an order's face seems wrong: see judgeOrder.
+func (o *orderFace) sound() bool {
+	switch {
+	case o.live:
+		return o.score == o.end
+	case o.unsettled:
+		return o.score != noScore
+	}
+	return true
+}
+
 // judgeTotals compares the counters with the inventory, as long as nothing was added
 // or taken away while it was read.
-func (a *auditor) judgeTotals(ctx context.Context, p string, c *census, counts map[string]*Stock) error {
+func (a *auditor) judgeTotals(ctx context.Context, p string, c *census, counts map[uint16]*Stock) error {
 	var total, meta *redis.MapStringStringCmd
 	if _, err := a.store.client.TxPipelined(ctx, func(pipe redis.Pipeliner) error {
 		total, meta = pipe.HGetAll(ctx, totalKey(p)), pipe.HGetAll(ctx, metaKey(p))
@@ -374,11 +418,15 @@ func (a *auditor) judgeTotals(ctx context.Context, p string, c *census, counts m
 	}
 	for where, value := range total.Val() {
 		counted := 0
-		if st := counts[where]; st != nil {
+		if st := counts[a.sets.index[where]]; st != nil {
 			counted = st.Total
 		}
 		if value != strconv.Itoa(counted) {
-			a.found(ProblemTotal, "", fmt.Sprintf("total says %s VNs of %s, the inventory holds %d", value, where, counted))
+			said, _ := strconv.Atoi(value)
+			a.out.Problems = append(a.out.Problems, Problem{
+				Kind: ProblemTotal, Detail: fmt.Sprintf("total says %s VNs of %s, the inventory holds %d", value, where, counted),
+				total: counter{partition: p, where: where, off: counted - said},
+			})
 		}
 	}
 	return nil

@@ -132,6 +132,18 @@ func TestAuditFindsEveryPlantedMismatch(t *testing.T) {
 	plant(ProblemTotal, "a counter is off", func(f *fixture, _ Allocation) error {
 		return c.HIncrBy(t.Context(), totalKey(f.prefix), pool+":sim", 1).Err()
 	})
+	require.NoError(t, c.FlushAll(t.Context()).Err())
+	f := newFixture(t, c)
+	f.refill(t, sim, vns(6)...)
+	require.NoError(t, c.HIncrBy(t.Context(), totalKey(f.prefix), pool+":sim", 3).Err())
+	got := f.audit(t)
+	require.Len(t, got.Problems, 1)
+	_, err := f.Drain(t.Context(), pool, vns(1)[0]) // somebody changes it meanwhile
+	require.NoError(t, err)
+	require.NoError(t, f.CorrectTotal(t.Context(), &got.Problems[0]))
+	require.Empty(t, f.audit(t).Problems)
+	require.Equal(t, "5", c.HGet(t.Context(), totalKey(f.prefix), pool+":sim").Val())
+
 	plant(ProblemCold, "the ready mark is gone", func(f *fixture, _ Allocation) error {
 		return c.HDel(t.Context(), metaKey(f.prefix), "ready").Err()
 	})

@@ -247,14 +247,10 @@ func (s *Store) orderIn(ctx context.Context, partition int, orderID string) (*re
 // timeAt returns the time that the scripts of a partition go by: its master's, or the
 // high-water mark if that is later.
 func (s *Store) timeAt(ctx context.Context, p, highWater string) (time.Time, error) {
-	var node redis.Cmdable = s.client
-	if cluster, ok := s.client.(*redis.ClusterClient); ok {
-		// A command without a key would go to any node, also to one that is away.
-		master, err := cluster.MasterForKey(ctx, metaKey(p))
-		if err != nil {
-			return time.Time{}, fmt.Errorf("read the time: %w", unavailable(err))
-		}
-		node = master
+	// A command without a key would go to any node of a Cluster, also to one that is away.
+	node, err := s.masterOf(ctx, metaKey(p))
+	if err != nil {
+		return time.Time{}, fmt.Errorf("read the time: %w", unavailable(err))
 	}
 	now, err := node.Time(ctx).Result()
 	if err != nil {

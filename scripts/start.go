@@ -35,7 +35,11 @@ func (s *Store) Start(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	if err := s.writeLayout(ctx); err != nil {
+	partitions := s.config.Partitions
+	if partitions == 0 {
+		partitions = defaultPartitions(s.client)
+	}
+	if err := s.writeLayout(ctx, partitions); err != nil {
 		return err
 	}
 	return s.readLayout(ctx)
@@ -101,11 +105,7 @@ func infoField(info, name string) string {
 }
 
 // writeLayout writes the layout, once for all processes and times.
-func (s *Store) writeLayout(ctx context.Context) error {
-	partitions := s.config.Partitions
-	if partitions == 0 {
-		partitions = defaultPartitions(s.client)
-	}
+func (s *Store) writeLayout(ctx context.Context, partitions int) error {
 	for field, value := range map[string]int{"schema": Schema, "partitions": partitions} {
 		if err := s.client.HSetNX(ctx, layoutKey, field, strconv.Itoa(value)).Err(); err != nil {
 			return fmt.Errorf("write %s: %w", layoutKey, unavailable(err))

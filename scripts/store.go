@@ -125,6 +125,9 @@ func (s *Store) Ready(ctx context.Context) (bool, error) {
 // do that: who has seen that the LEDGER stream never held a record, and who has restored
 // all that it holds.
 func (s *Store) MarkReady(ctx context.Context, partitions ...int) error {
+	if err := s.writeLayout(ctx, len(s.layout.prefixes)); err != nil { // it may have been lost too
+		return err
+	}
 	return s.eachPartition(ctx, func(ctx context.Context, i int) error {
 		if len(partitions) > 0 && !slices.Contains(partitions, i) {
 			return nil

@@ -22,6 +22,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/callmask/callmask/allocator"
+	"github.com/callmask/callmask/audit"
 	"github.com/callmask/callmask/cmd/callmask/app"
 	"github.com/callmask/callmask/cmd/callmask/settings"
 	"github.com/callmask/callmask/console"
@@ -71,11 +72,17 @@ func aclRoles() []aclRole {
 		{"allocator", append(consoles(), reflect.TypeFor[allocator.Store]()), []string{"Start", "Ping"}, with(nil)},
 		{
 			"replenisher",
-			append(consoles(), reflect.TypeFor[replenisher.Store](), reflect.TypeFor[replenisher.ReaperStore](), reflect.TypeFor[ledger.Store]()),
+			append(consoles(), reflect.TypeFor[replenisher.Store](), reflect.TypeFor[replenisher.ReaperStore](), reflect.TypeFor[ledger.Store](),
+				reflect.TypeFor[audit.Store]()),
 			[]string{"Start", "Ping", "RefreshVNs", "IsVN"},
 			with(nil),
 		},
-		{"operator", nil, []string{"Audit", "OrdersUnder", "Look", "InventoryOf", "OrdersOf", "Remains", "Erase"}, with(nil)},
+		{
+			"operator",
+			[]reflect.Type{reflect.TypeFor[audit.Store]()},
+			[]string{"Audit", "OrdersUnder", "Look", "InventoryOf", "OrdersOf", "Remains", "Erase"},
+			with(nil),
+		},
 	}
 }
 
@@ -216,7 +223,7 @@ func TestEachRoleCanDoItsWorkWithTheRightsInDeployAndNoMore(t *testing.T) {
 			if verbs["OrdersUnder"] {
 				reads = client
 			}
-			scenario := aclScenario(reads)
+			scenario := aclScenario(admin, reads)
 			for _, step := range scenario {
 				store := other
 				if verbs[step.verb] {
@@ -292,7 +299,7 @@ type aclStep struct {
 }
 
 // aclScenario is an order's life and a pool's, every verb in its place.
-func aclScenario(reads redis.UniversalClient) []aclStep {
+func aclScenario(admin, reads redis.UniversalClient) []aclStep {
 	const customer, agent, stranger vn.Number = 12025550101, 12025550102, 12025550199
 	var (
 		numbers []scripts.Owned
@@ -321,6 +328,12 @@ func aclScenario(reads redis.UniversalClient) []aclStep {
 		return err
 	}
 	fences := []uint64{11, 12}
+	suspect := func(ctx context.Context, look func() error) error { // a second look needs rights of its own
+		if err := admin.HSet(ctx, "cm1:{8209}:inventory", "447700909001", "london sim 1 ").Err(); err != nil {
+			return err
+		}
+		return errors.Join(look(), admin.HDel(ctx, "cm1:{8209}:inventory", "447700909001").Err())
+	}
 	return []aclStep{
 		{"Start", func(ctx context.Context, s *scripts.Store) error { return s.Start(ctx) }},
 		{"StartReading", func(ctx context.Context, s *scripts.Store) error { return s.StartReading(ctx) }},
@@ -384,7 +397,16 @@ func aclScenario(reads redis.UniversalClient) []aclStep {
 			return err
 		}},
 		{"Reap", func(ctx context.Context, s *scripts.Store) error { _, _, err := s.Reap(ctx); return err }},
-		{"Audit", func(ctx context.Context, s *scripts.Store) error { _, err := s.Audit(ctx, nil); return err }},
+		{"Audit", func(ctx context.Context, s *scripts.Store) error {
+			return suspect(ctx, func() error { _, err := s.Audit(ctx, nil); return err })
+		}},
+		{"Survey", func(ctx context.Context, s *scripts.Store) error {
+			return suspect(ctx, func() error { _, err := s.Survey(ctx, scripts.SurveyOptions{}); return err })
+		}},
+		{"Holding", func(ctx context.Context, s *scripts.Store) error {
+			_, err := s.Holding(ctx, numbers[0].VN, "order-1")
+			return err
+		}},
 		{"Look", func(ctx context.Context, _ *scripts.Store) error { _, err := scripts.Look(ctx, reads); return err }},
 		{"OrdersOf", func(ctx context.Context, _ *scripts.Store) error {
 			_, err := scripts.OrdersOf(ctx, reads, make([]seal.Token, 1))

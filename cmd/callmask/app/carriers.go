@@ -9,6 +9,7 @@ import (
 	"github.com/callmask/callmask/cmd/callmask/settings"
 	"github.com/callmask/callmask/replenisher"
 	"github.com/callmask/callmask/router"
+	"github.com/callmask/callmask/scripts"
 )
 
 // codecs gives the router everybody who may ask it: carriers by webhook, softswitches
@@ -86,4 +87,13 @@ func (a *App) sellers() (map[string]replenisher.CarrierConfig, error) {
 		sellers[c.Name] = replenisher.CarrierConfig{Numbers: numbers, WebhookURL: c.WebhookURL(numbers)}
 	}
 	return sellers, nil
+}
+
+// Carriers returns every configured carrier with the byte that stands for it in Redis.
+func Carriers(s *settings.Settings) []scripts.Carrier {
+	list := make([]scripts.Carrier, len(s.Carriers))
+	for i := range s.Carriers {
+		list[i] = scripts.Carrier{Name: s.Carriers[i].Name, ID: s.Carriers[i].ID}
+	}
+	return list
 }

@@ -91,6 +91,7 @@ func TestARunningSystemAnswersAsTheOpenAPIDocumentSays(t *testing.T) {
 	bindings := redisServer.Client(t)
 	routes, err := bindings.Keys(t.Context(), "cm1:*:vn:"+agent[1]).Result()
 	require.NoError(t, err)
+	require.NoError(t, bindings.Del(t.Context(), routes[0]).Err())
 	require.NoError(t, bindings.HSet(t.Context(), routes[0], "0123456789abcdef", "damaged").Err())
 	require.Contains(t, ask("+12025550199", ""), `"internal"`)
 

@@ -13,10 +13,12 @@ import (
 	"github.com/callmask/callmask/console"
 	"github.com/callmask/callmask/events"
 	"github.com/callmask/callmask/ledger"
+	"github.com/callmask/callmask/repair"
 	"github.com/callmask/callmask/replenisher"
 	"github.com/callmask/callmask/router"
 	"github.com/callmask/callmask/scripts"
 	"github.com/callmask/callmask/seal"
+	"github.com/callmask/callmask/vn"
 )
 
 const (
@@ -167,9 +169,13 @@ func (a *App) workers(ctx context.Context) error {
 	}
 	a.explaining()
 	s := a.newStage(ctx, "workers")
+	conflict, err := a.repair(s)
+	if err != nil {
+		return err
+	}
 	deps := console.Deps{Store: a.store, Bus: a.bus, Explainer: a.explainer}
 	if a.has(settings.Allocator) {
-		al, err := a.allocator(s)
+		al, err := a.allocator(s, conflict)
 		if err != nil {
 			return err
 		}
@@ -179,8 +185,11 @@ func (a *App) workers(ctx context.Context) error {
 		a.await(ctx, markReady, al.Check)
 	}
 	if a.has(settings.Replenisher) {
-		r, err := a.replenisher(s)
+		r, err := a.replenisher(s, conflict)
 		if err != nil {
+			return err
+		}
+		if err := a.guard(ctx, r.Chief); err != nil {
 			return err
 		}
 		deps.Keeper = r
@@ -206,17 +215,27 @@ func (a *App) await(ctx context.Context, most time.Duration, check func(context.
 	}
 }
 
-func (a *App) allocator(s *stage) (*allocator.Allocator, error) {
-	cfg := allocator.Config{Tracer: a.tracer}
+// repair starts what restores Redis from the ledger, and returns whom to tell of a number
+// that the ledger gave to somebody else.
+func (a *App) repair(s *stage) (func(vn.Number), error) {
+	log := a.log.With().Str("room", "repair").Logger()
+	restorer := ledger.NewRestorer(ledger.New(a.store, a.bus, nil, log), a.store, a.bus, Carriers(a.set))
+	w, err := repair.New(repair.Config{Poll: a.has(settings.Replenisher), Rebuild: a.set.AutoRebuild}, a.store, restorer, a.bus, a.reg, log)
+	if err != nil {
+		return nil, err
+	}
+	s.run("repair", w.Run)
+	return w.Conflict, nil
+}
+
+func (a *App) allocator(s *stage, conflict func(vn.Number)) (*allocator.Allocator, error) {
+	cfg := allocator.Config{Tracer: a.tracer, Conflict: conflict, Carriers: Carriers(a.set)}
 	for i := range a.set.Pools {
 		p := &a.set.Pools[i]
 		cfg.Pools = append(cfg.Pools, allocator.Pool{
 			Name: p.Name, Region: p.Region, Carriers: p.Carriers, LowWater: p.LowWater, Target: p.Target, Max: p.Max, Cooldown: p.Cooldown,
 			TTLDefault: p.TTLDefault, TTLMax: p.TTLMax, AssignWait: p.AssignWait, Destinations: p.Destinations,
 		})
-	}
-	for i := range a.set.Carriers {
-		cfg.Carriers = append(cfg.Carriers, scripts.Carrier{Name: a.set.Carriers[i].Name, ID: a.set.Carriers[i].ID})
 	}
 	al, err := allocator.New(cfg, a.store, a.bus, a.keys, a.reg, a.log.With().Str("room", "allocator").Logger())
 	if err != nil {
@@ -229,9 +248,9 @@ func (a *App) allocator(s *stage) (*allocator.Allocator, error) {
 	return al, nil
 }
 
-func (a *App) replenisher(s *stage) (*replenisher.Replenisher, error) {
+func (a *App) replenisher(s *stage, conflict func(vn.Number)) (*replenisher.Replenisher, error) {
 	log := a.log.With().Str("room", "replenisher").Logger()
-	led := ledger.New(a.store, a.bus, log)
+	led := ledger.New(a.store, a.bus, conflict, log)
 	sellers, err := a.sellers()
 	if err != nil {
 		return nil, err

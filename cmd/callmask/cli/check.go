@@ -4,66 +4,148 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
-	"text/tabwriter"
 	"time"
 
+	"github.com/callmask/callmask/audit"
 	"github.com/callmask/callmask/cmd/callmask/app"
 	"github.com/callmask/callmask/cmd/callmask/settings"
 	"github.com/callmask/callmask/scripts"
 )
 
 type checkCmd struct {
-	JSON  bool          `help:"Print as JSON."`
-	Limit time.Duration `default:"10m" help:"Give up after this time."`
+	RedisOnly bool          `help:"Leave the ledger out: look at Redis by itself."`
+	History   bool          `help:"Also hold the last 25 hours of assignments and calls against the promises."`
+	Repair    bool          `help:"Make Redis say what the ledger says, after showing what would be done."`
+	Yes       bool          `help:"Repair without asking."`
+	Rate      int           `default:"50000" placeholder:"N" help:"Keys of Redis read a second, or four times as many records of NATS."`
+	Limit     time.Duration `default:"10m" help:"Give up after this time."`
+	output
 	settings.Flags
 }
 
+// Help implements kong.HelpProvider.
 func (checkCmd) Help() string {
-	return `Looks at every number, order, binding and counter in Redis, beside traffic and without
-a lock. A mismatch counts only when it persists while its parts are read again in one
-transaction: changes in flight and warnings do not.
+	return `Looks at every number, order, binding and counter in Redis, and holds every number against
+its last record in the ledger, beside traffic and without a lock. A mismatch counts only when
+it persists while both sides are read again: changes in flight and warnings do not.
+
+--repair shows what Redis says, what the ledger says and what would be done, and asks. It needs
+to write to Redis; everything else only reads.
 
 Exit code 0: nothing is wrong. 1: mismatches, listed. 2: it could not check.
 
 Examples:
-  callmask check                                       the Redis that callmask all runs here
-  CALLMASK_REDIS_URL=redis://10.0.0.5:6379 callmask check --json`
+  callmask check                        what callmask all runs here
+  callmask check --redis-only -o json    without NATS
+  callmask check --history              was anybody ever given somebody else's number?
+  callmask check --repair               show the differences, ask, repair, check again
+  CALLMASK_REDIS_URL=redis://10.0.0.5:6379 CALLMASK_NATS_URL=nats://10.0.0.6:4222 callmask check`
 }
 
+// Run checks, and repairs if wanted.
 func (c *checkCmd) Run(p *Process) error {
+	if c.RedisOnly && (c.Repair || c.History) {
+		return errors.New("--redis-only leaves out the ledger, which --repair and --history need")
+	}
 	s, err := p.where() // a missing ${VAR} of a carrier does not keep anybody from checking
 	if err != nil {
 		return err
 	}
 	ctx, end := within(c.Limit)
 	defer end()
-	audit, err := auditAt(ctx, s.RedisAt(), progress(p.Stderr))
+	found, err := c.check(ctx, p, s)
 	if err != nil {
 		return err
 	}
-	if s.NATSURL != "" {
-		audit.Warnings = append(audit.Warnings, "CALLMASK_NATS_URL: an external NATS must encrypt its store, because orders.assigned holds real numbers")
-	}
-	if c.JSON {
-		err = printJSON(p.Stdout, auditJSON(audit))
-	} else {
-		err = printAudit(p.Stdout, audit)
-	}
-	if err != nil {
-		return err
-	}
-	if n := len(audit.Problems); n > 0 {
+	if n := found.mismatches(); n > 0 {
 		return &noError{fmt.Errorf("%d mismatches found", n)}
 	}
 	return nil
+}
+
+// check checks, prints, and after a repair checks and prints again. It returns what was
+// found last.
+func (c *checkCmd) check(ctx context.Context, p *Process, s *settings.Settings) (*checked, error) {
+	if c.RedisOnly {
+		return c.alone(ctx, p, s)
+	}
+	client, err := app.NewRedis(s.RedisAt(), checkTimeout, 16)
+	if err != nil {
+		return nil, err
+	}
+	defer client.Close() //nolint:errcheck // nothing is lost by it
+	store, err := scripts.New(scripts.Config{Timeout: checkTimeout}, client, nil)
+	if err != nil {
+		return nil, err
+	}
+	if err := store.Ping(ctx); err != nil {
+		return nil, settings.Named("redis_url", err)
+	}
+	bus, err := connectNATS(ctx, s, "callmask check")
+	switch {
+	case err != nil && s.NATSURL == "" && !c.Repair && !c.History:
+		return c.alone(ctx, p, s, "there is no NATS at CALLMASK_EMBEDDED_NATS_ADDR, and CALLMASK_NATS_URL names none: the ledger was left out")
+	case err != nil:
+		return nil, fmt.Errorf("%w; --redis-only leaves the ledger out", err)
+	}
+	defer bus.Close()
+	a := audit.New(audit.Config{Rate: c.Rate, StateOnly: !c.History, Suspects: mostSuspects}, store, bus)
+	found, err := c.round(ctx, p, s, a)
+	if err != nil || !c.Repair {
+		return found, err
+	}
+	by, err := restorer(store, bus, p)
+	if err != nil {
+		return found, err
+	}
+	repaired, err := c.repair(ctx, p, found, store, by)
+	if err != nil || !repaired {
+		return found, err
+	}
+	return c.round(ctx, p, s, a)
+}
+
+// alone checks Redis by itself.
+func (c *checkCmd) alone(ctx context.Context, p *Process, s *settings.Settings, warnings ...string) (*checked, error) {
+	state, err := auditAt(ctx, s.RedisAt(), progress(p.Stderr, "redis"))
+	if err != nil {
+		return nil, err
+	}
+	state.Warnings = append(state.Warnings, warnings...)
+	found := &checked{report: audit.Report{Redis: state, InFlight: state.Cleared}}
+	return found, c.show(p, s, found)
+}
+
+// mostSuspects is how many numbers are looked at again: a person wants to see all of them.
+const mostSuspects = 1_000_000
+
+func (c *checkCmd) round(ctx context.Context, p *Process, s *settings.Settings, a *audit.Auditor) (*checked, error) {
+	bar := newBars(p.Stderr)
+	r, err := a.Round(ctx, bar.at)
+	bar.end()
+	if err != nil {
+		return nil, settings.Named("redis_url, nats_url", err)
+	}
+	found := &checked{report: r, ledger: true}
+	if found.rows, err = a.Diff(ctx, &r); err != nil {
+		return nil, err
+	}
+	return found, c.show(p, s, found)
+}
+
+func (c *checkCmd) show(p *Process, s *settings.Settings, found *checked) error {
+	if s.NATSURL != "" {
+		found.report.Redis.Warnings = append(found.report.Redis.Warnings,
+			"CALLMASK_NATS_URL: an external NATS must encrypt its store, because orders.assigned holds real numbers")
+	}
+	return c.print(p.Stdout, found.json(), found.print)
 }
 
 // checkTimeout bounds each command of a check: none of them is large.
 const checkTimeout = 5 * time.Second
 
 // auditAt looks at all of a Redis.
-func auditAt(ctx context.Context, at settings.RedisAt, tell func(int)) (scripts.Audit, error) {
+func auditAt(ctx context.Context, at settings.RedisAt, tell func(done, of int)) (scripts.Audit, error) {
 	client, err := app.NewRedis(at, checkTimeout, 4)
 	if err != nil {
 		return scripts.Audit{}, err
@@ -79,96 +161,4 @@ func auditAt(ctx context.Context, at settings.RedisAt, tell func(int)) (scripts.
 		return audit, settings.Named("redis_url", err)
 	}
 	return audit, nil
-}
-
-// progress shows on a terminal how far a check has come.
-func progress(w io.Writer) func(keys int) {
-	if !isTerminal(w) {
-		return nil
-	}
-	next := time.Now().Add(time.Second) // a short check shows none
-	return func(keys int) {
-		if now := time.Now(); now.After(next) {
-			next = now.Add(200 * time.Millisecond)
-			_, _ = fmt.Fprintf(w, "\r%d keys read ", keys) // for a person only; a lost line does no harm
-		}
-	}
-}
-
-func printAudit(out io.Writer, a scripts.Audit) error {
-	w := tabwriter.NewWriter(out, 0, 0, 2, ' ', tabwriter.AlignRight)
-	_, _ = fmt.Fprintln(w, "pool\tcarrier\tfree\tleased\tcooling\tdraining\ttotal\t")
-	for _, s := range a.Stock {
-		_, _ = fmt.Fprintf(w, "%s\t%s\t%d\t%d\t%d\t%d\t%d\t\n", s.Pool, s.Carrier, s.Free, s.Leased, s.Cooling, s.Draining, s.Total)
-	}
-	_, _ = fmt.Fprintln(w)
-	if err := w.Flush(); err != nil {
-		return fmt.Errorf("print: %w", err)
-	}
-	for _, p := range a.Problems {
-		subject := p.OrderID
-		if p.VN != 0 {
-			subject = p.VN.E164()
-			if p.OrderID != "" {
-				subject += " of order " + p.OrderID
-			}
-		} else if subject != "" {
-			subject = "order " + subject
-		}
-		if _, err := fmt.Fprintf(out, "MISMATCH %s: %s %s\n", p.Kind, subject, p.Detail); err != nil {
-			return fmt.Errorf("print: %w", err)
-		}
-	}
-	for _, warning := range a.Warnings {
-		if _, err := fmt.Fprintf(out, "warning: %s\n", warning); err != nil {
-			return fmt.Errorf("print: %w", err)
-		}
-	}
-	_, err := fmt.Fprintf(out, "%d numbers, %d live orders, %d mismatches, %d changes in flight\n",
-		a.VNs, a.Orders, len(a.Problems), a.Cleared)
-	return err
-}
-
-type stockReport struct {
-	Pool     string `json:"pool"`
-	Carrier  string `json:"carrier"`
-	Free     int    `json:"free"`
-	Leased   int    `json:"leased"`
-	Cooling  int    `json:"cooling"`
-	Draining int    `json:"draining"`
-	Total    int    `json:"total"`
-}
-
-type problemReport struct {
-	Kind    string `json:"kind"`
-	VN      string `json:"vn,omitempty"`
-	OrderID string `json:"order_id,omitempty"`
-	Detail  string `json:"detail"`
-}
-
-type auditReport struct {
-	Numbers    int             `json:"numbers"`
-	Orders     int             `json:"orders"`
-	Pools      []stockReport   `json:"pools"`
-	Mismatches []problemReport `json:"mismatches"`
-	Warnings   []string        `json:"warnings"`
-	InFlight   int             `json:"in_flight"`
-}
-
-func auditJSON(a scripts.Audit) auditReport {
-	out := auditReport{
-		Numbers: a.VNs, Orders: a.Orders, InFlight: a.Cleared,
-		Pools: []stockReport{}, Mismatches: []problemReport{}, Warnings: append([]string{}, a.Warnings...),
-	}
-	for _, s := range a.Stock {
-		out.Pools = append(out.Pools, stockReport(s))
-	}
-	for _, p := range a.Problems {
-		r := problemReport{Kind: string(p.Kind), OrderID: p.OrderID, Detail: p.Detail}
-		if p.VN != 0 {
-			r.VN = p.VN.E164()
-		}
-		out.Mismatches = append(out.Mismatches, r)
-	}
-	return out
 }

@@ -41,6 +41,7 @@ type commands struct {
 	Pool        poolCmd        `cmd:"" group:"Act on a running system:" help:"List pools, bring numbers in, take numbers out."`
 	Dead        deadCmd        `cmd:"" group:"Act on a running system:" help:"List events that could not be handled; publish them again."`
 	Erase       eraseCmd       `cmd:"" group:"Act on a running system:" help:"Erase what is kept of an order's parties."`
+	Rebuild     rebuildCmd     `cmd:"" group:"Act on a running system:" help:"Restore Redis from the ledger: what it has lost, or all of it."`
 	Keys        keysCmd        `cmd:"" group:"Act on a running system:" help:"Rotate the keys that keep real numbers private."`
 	Explain     explainCmd     `cmd:"" group:"Look:" help:"Say why a call would be connected or refused."`
 	Whois       whoisCmd       `cmd:"" group:"Look:" help:"Say which order held a virtual number at a moment."`

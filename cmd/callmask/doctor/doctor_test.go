@@ -178,7 +178,7 @@ func TestWhatIsIllIsNamedWithItsCure(t *testing.T) {
 	metas, err := client.Keys(t.Context(), "cm1:*:meta").Result()
 	require.NoError(t, err)
 	require.NoError(t, client.HDel(t.Context(), metas[0], "ready").Err())
-	cure("redis", "1 of 1 partitions are not marked ready", "lost data")
+	cure("redis", "1 of 1 partitions are not marked ready", "callmask rebuild")
 	require.NoError(t, client.HSet(t.Context(), "cm1:layout", "schema", "7").Err())
 	cure("redis", "schema 7", "docs/upgrade.md")
 

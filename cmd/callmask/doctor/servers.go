@@ -75,7 +75,7 @@ func (d *doctor) layout(r *report, s *scripts.Survey) {
 	case d.set.Partitions != 0 && d.set.Partitions != s.Partitions:
 		r.bad(Fail, "set CALLMASK_PARTITIONS to what the data was made with, or to 0", "has %d partitions, the setting says %d", s.Partitions, d.set.Partitions)
 	case s.Cold > 0:
-		r.bad(Fail, "Redis is new or has lost data: see the runbook, section Redis lost data (docs/runbook.md)",
+		r.bad(Fail, "Redis is new or has lost data: a replenisher restores it from the ledger, or callmask rebuild (docs/runbook.md)",
 			"%d of %d partitions are not marked ready, so orders get no numbers there", s.Cold, s.Partitions)
 	default:
 		r.ok("schema %s, partitions %d, all ready", s.Schema, s.Partitions)

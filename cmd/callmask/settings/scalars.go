@@ -43,14 +43,17 @@ var scalars = []scalar{
 	{key: "embedded_nats_addr", def: "127.0.0.1:4222", set: addr(func(s *Settings) *string { return &s.EmbeddedNATSAddr })},
 	{key: "embedded_nats_token", secret: allSecret, set: text(func(s *Settings) *string { return &s.EmbeddedNATSToken })},
 	{key: "tombstone", def: "25h", set: duration(func(s *Settings) *time.Duration { return &s.Tombstone }, minTombstone, year)},
-	{key: "resolve_timeout", def: "100ms", set: duration(func(s *Settings) *time.Duration { return &s.ResolveTimeout }, 5*time.Millisecond, 10*time.Second)},
+	{key: "resolve_timeout", def: "250ms", set: duration(func(s *Settings) *time.Duration { return &s.ResolveTimeout }, 5*time.Millisecond, 10*time.Second)},
 	{key: "coalesce", def: "true", set: boolean(func(s *Settings) *bool { return &s.Coalesce })},
+	{key: "auto_rebuild", def: "true", set: boolean(func(s *Settings) *bool { return &s.AutoRebuild })},
 	{key: "record_calls", def: "true", set: boolean(func(s *Settings) *bool { return &s.RecordCalls })},
 	{key: "redact_numbers", def: "false", set: boolean(func(s *Settings) *bool { return &s.RedactNumbers })},
 	{key: "ring_timeout", def: "30s", set: duration(func(s *Settings) *time.Duration { return &s.RingTimeout }, 5*time.Second, 10*time.Minute)},
 	{key: "max_call_duration", def: "1h", set: duration(func(s *Settings) *time.Duration { return &s.MaxDuration }, time.Minute, 24*time.Hour)},
 	{key: "refusals_per_minute", def: "60", set: integer(func(s *Settings) *int { return &s.RefusalsPerMinute }, 1, 1_000_000)},
 	{key: "messages_per_minute", def: "20", set: integer(func(s *Settings) *int { return &s.MessagesPerMinute }, 1, 1_000_000)},
+	{key: "audit_every", def: "10m", set: auditEvery},
+	{key: "audit_rate", def: "50000", set: integer(func(s *Settings) *int { return &s.AuditRate }, 1000, 10_000_000)},
 	{key: "drain_delay", def: "0s", set: duration(func(s *Settings) *time.Duration { return &s.DrainDelay }, 0, 10*time.Minute)},
 	{key: "shutdown_timeout", def: "15s", set: duration(func(s *Settings) *time.Duration { return &s.ShutdownTimeout }, time.Second, 10*time.Minute)},
 }
@@ -168,6 +171,14 @@ func integer(f field[int], least, most int) func(*Settings, string) error {
 		*f(s) = n
 		return nil
 	}
+}
+
+func auditEvery(s *Settings, value string) error {
+	if value == "0" || value == "0s" {
+		s.AuditEvery = 0
+		return nil
+	}
+	return duration(func(s *Settings) *time.Duration { return &s.AuditEvery }, 10*time.Second, 24*time.Hour)(s, value)
 }
 
 func replicas(s *Settings, value string) error {

@@ -45,11 +45,14 @@ type Settings struct {
 	ResolveTimeout    time.Duration // how long a call may wait for Redis
 	Coalesce          bool          // calls at the same time share a round trip
 	RecordCalls       bool          // each decision is published as calls.decided
+	AutoRebuild       bool          // a Redis that has lost everything is restored from the ledger
 	RedactNumbers     bool          // what could be a number is taken out of relayed messages
 	RingTimeout       time.Duration
 	MaxDuration       time.Duration
 	RefusalsPerMinute int
 	MessagesPerMinute int           // messages relayed of one caller to one VN
+	AuditEvery        time.Duration // 0: never
+	AuditRate         int           // keys of Redis read a second
 	DrainDelay        time.Duration // between "not ready" and closing the listeners
 	ShutdownTimeout   time.Duration
 

@@ -43,7 +43,7 @@ func run(args []string) error {
 		return errors.New("name the root of the source and the file to write")
 	}
 	var all []line
-	for _, room := range []string{"allocator", "carrier", "cmd", "events", "internal/embedded", "internal/privateapi", "ledger", "replenisher", "router", "scripts", "seal"} {
+	for _, room := range []string{"allocator", "audit", "carrier", "cmd", "events", "internal/embedded", "internal/privateapi", "ledger", "replenisher", "router", "scripts", "seal"} {
 		err := filepath.WalkDir(filepath.Join(args[0], room), func(path string, _ os.DirEntry, err error) error {
 			if err != nil || filepath.Ext(path) != ".go" || strings.HasSuffix(path, "_test.go") {
 				return err
