@@ -225,6 +225,7 @@ func (a *App) repair(s *stage) (func(vn.Number), error) {
 		return nil, err
 	}
 	s.run("repair", w.Run)
+	a.parts.add(part{name: "repair", check: w.Check})
 	return w.Conflict, nil
 }
 
@@ -277,6 +278,7 @@ func (a *App) replenisher(s *stage, conflict func(vn.Number)) (*replenisher.Repl
 	api := r.API(a.at.APIToken)
 	a.keeperAPI.Store(&api)
 	s.run("replenisher", r.Run)
+	a.parts.add(part{name: "carriers that sell", check: r.Check})
 	s.run("reaper", reaper.Run)
 	return r, nil
 }
@@ -299,9 +301,12 @@ func (a *App) lookups() (*scripts.Store, error) {
 		if cfg.Replicas != nil {
 			a.onEnd("redis client for replicas", func(context.Context) error { return cfg.Replicas.Close() })
 		}
-		if look.Reader, err = router.NewCoalescer(client, cfg, a.reg); err != nil {
+		coalescer, err := router.NewCoalescer(client, cfg, a.reg)
+		if err != nil {
 			return nil, err
 		}
+		look.Reader = coalescer
+		a.parts.add(part{name: "redis for calls", check: coalescer.Check})
 	}
 	calls, err := scripts.New(look, client, a.keys)
 	if err != nil {
