@@ -77,7 +77,12 @@ func aclRoles() []aclRole {
 			[]string{"Start", "Ping", "RefreshVNs", "IsVN"},
 			with(nil),
 		},
-		{"operator", []reflect.Type{reflect.TypeFor[audit.Store]()}, []string{"Audit", "OrdersUnder"}, with(nil)},
+		{
+			"operator",
+			[]reflect.Type{reflect.TypeFor[audit.Store]()},
+			[]string{"Audit", "OrdersUnder", "Look", "InventoryOf", "OrdersOf", "Remains", "Erase"},
+			with(nil),
+		},
 	}
 }
 
@@ -273,7 +278,7 @@ func TestWhatARoleMayNotDoIsRefused(t *testing.T) {
 			{"script", "load", "return 1"},
 			{"hset", "cm1:layout", "partitions", "2"},
 		},
-		"operator": {{"hset", "cm1:{0}:vn:12025550101", "a", "b"}, {"eval", "return 1", "0"}, {"config", "set", "maxmemory", "1"}},
+		"operator": {{"hset", "cm1:{0}:vn:12025550101", "a", "b"}, {"hdel", "cm1:{0}:vn:12025550101", "a"}, {"hset", "cm1:{0}:ended:12025550101", "a", "b"}, {"eval", "return 1", "0"}, {"config", "set", "maxmemory", "1"}},
 	}
 	for _, role := range aclRoles() {
 		client := redis.NewClient(&redis.Options{
@@ -401,6 +406,22 @@ func aclScenario(admin, reads redis.UniversalClient) []aclStep {
 		{"Holding", func(ctx context.Context, s *scripts.Store) error {
 			_, err := s.Holding(ctx, numbers[0].VN, "order-1")
 			return err
+		}},
+		{"Look", func(ctx context.Context, _ *scripts.Store) error { _, err := scripts.Look(ctx, reads); return err }},
+		{"OrdersOf", func(ctx context.Context, _ *scripts.Store) error {
+			_, err := scripts.OrdersOf(ctx, reads, make([]seal.Token, 1))
+			return err
+		}},
+		{"Remains", func(ctx context.Context, s *scripts.Store) error {
+			remains, err := s.Remains(ctx, "order-1")
+			if err == nil && remains.Callers == 0 {
+				err = errors.New("nothing to erase")
+			}
+			return err
+		}},
+		{"Erase", func(ctx context.Context, s *scripts.Store) error {
+			remains, err := s.Remains(ctx, "order-1")
+			return errors.Join(err, s.Erase(ctx, remains))
 		}},
 		{"OrdersUnder", func(ctx context.Context, _ *scripts.Store) error {
 			_, err := scripts.OrdersUnder(ctx, reads, 1)

@@ -105,7 +105,7 @@ func (a *App) connectBus(ctx context.Context) error {
 	cfg.URL, cfg.Name, cfg.Token = a.at.NATSURL, "callmask "+string(a.cfg.Role), a.at.NATSToken
 	cfg.Inbox = inboxOf(string(a.cfg.Role))
 	cfg.Lazy = a.cfg.Role == settings.Router // answers calls also while NATS is away
-	cfg.Registerer, cfg.Logger = a.reg, a.log.With().Str("room", "events").Logger()
+	cfg.Tracer, cfg.Registerer, cfg.Logger = a.tracer, a.reg, a.log.With().Str("room", "events").Logger()
 	err := a.patiently(ctx, "nats", func(ctx context.Context) error {
 		var err error
 		a.bus, err = events.Connect(ctx, cfg)
@@ -230,7 +230,7 @@ func (a *App) repair(s *stage) (func(vn.Number), error) {
 }
 
 func (a *App) allocator(s *stage, conflict func(vn.Number)) (*allocator.Allocator, error) {
-	cfg := allocator.Config{Conflict: conflict, Carriers: Carriers(a.set)}
+	cfg := allocator.Config{Tracer: a.tracer, Conflict: conflict, Carriers: Carriers(a.set)}
 	for i := range a.set.Pools {
 		p := &a.set.Pools[i]
 		cfg.Pools = append(cfg.Pools, allocator.Pool{
@@ -257,7 +257,7 @@ func (a *App) replenisher(s *stage, conflict func(vn.Number)) (*replenisher.Repl
 		return nil, err
 	}
 	cfg := replenisher.Config{
-		Carriers: sellers,
+		Carriers: sellers, Tracer: a.tracer,
 		SealDead: func(payload []byte) ([]byte, error) { return a.keys.Primary().SealBytes(payload, []byte(deadPools)) },
 	}
 	for i := range a.set.Pools {

@@ -22,8 +22,8 @@ type checkCmd struct {
 	Yes       bool          `help:"Repair without asking."`
 	Patience  time.Duration `placeholder:"DURATION" help:"How long a difference of Redis and ledger must persist; 3s by default, 45s with --repair."`
 	Rate      int           `default:"50000" placeholder:"N" help:"Keys of Redis read a second, or four times as many records of NATS."`
-	JSON      bool          `help:"Print as JSON."`
 	Limit     time.Duration `default:"10m" help:"Give up after this time."`
+	output
 	settings.Flags
 }
 
@@ -41,7 +41,7 @@ Exit code 0: nothing is wrong. 1: mismatches, listed. 2: it could not check.
 
 Examples:
   callmask check                        what callmask all runs here
-  callmask check --redis-only --json    without NATS
+  callmask check --redis-only -o json    without NATS
   callmask check --history              was anybody ever given somebody else's number?
   callmask check --repair               show the differences, ask, repair, check again
   CALLMASK_REDIS_URL=redis://10.0.0.5:6379 CALLMASK_NATS_URL=nats://10.0.0.6:4222 callmask check`
@@ -128,7 +128,7 @@ func (c *checkCmd) alone(ctx context.Context, p *Process, s *settings.Settings, 
 	}
 	state.Warnings = append(state.Warnings, warnings...)
 	found := &checked{report: audit.Report{Redis: state, InFlight: state.Cleared}}
-	return found, c.print(p, s, found)
+	return found, c.show(p, s, found)
 }
 
 // mostSuspects is how many numbers are looked at again: a person wants to see all of them.
@@ -145,18 +145,15 @@ func (c *checkCmd) round(ctx context.Context, p *Process, s *settings.Settings, 
 	if found.rows, err = a.Diff(ctx, &r); err != nil {
 		return nil, err
 	}
-	return found, c.print(p, s, found)
+	return found, c.show(p, s, found)
 }
 
-func (c *checkCmd) print(p *Process, s *settings.Settings, found *checked) error {
+func (c *checkCmd) show(p *Process, s *settings.Settings, found *checked) error {
 	if s.NATSURL != "" {
 		found.report.Redis.Warnings = append(found.report.Redis.Warnings,
 			"CALLMASK_NATS_URL: an external NATS must encrypt its store, because orders.assigned holds real numbers")
 	}
-	if c.JSON {
-		return printJSON(p.Stdout, found.json())
-	}
-	return found.print(p.Stdout)
+	return c.print(p.Stdout, found.json(), found.print)
 }
 
 // checkTimeout bounds each command of a check: none of them is large.
