@@ -173,11 +173,35 @@ func (c *run) finish() {
 		if err != nil {
 			return err
 		}
-		return s.leak(want)
+		if err = s.leak(want); err != nil {
+			err = fmt.Errorf("%w; in Redis live: %s", err, c.leased(ctx))
+		}
+		return err
 	})
 	c.eventually(ctx, "callmask check finds nothing when all orders have ended", func(ctx context.Context) error { return c.check(ctx) })
 	c.eventually(ctx, "the history is read", c.follower.read)
 	c.gauges.look(ctx)
+}
+
+// leased tells of every order that Redis holds for a live one what is known of it.
+func (c *run) leased(ctx context.Context) string {
+	masters, err := c.in.Redis.Masters(ctx)
+	if err != nil {
+		return err.Error()
+	}
+	var said []string
+	for _, m := range masters {
+		for _, key := range m.Client().Keys(ctx, "cm1:{*}:leases").Val() {
+			for _, lease := range m.Client().ZRangeWithScores(ctx, key, 0, -1).Val() {
+				id := fmt.Sprint(lease.Member)
+				said = append(said, fmt.Sprintf("%s until %s", id, time.UnixMilli(int64(lease.Score)).Format(time.TimeOnly)))
+				if o := c.orders[id]; o != nil {
+					said = append(said, o.String())
+				}
+			}
+		}
+	}
+	return strings.Join(said, "\n")
 }
 
 // verdict judges the whole run and prints what it was.

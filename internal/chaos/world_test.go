@@ -1,6 +1,7 @@
 package chaos
 
 import (
+	"fmt"
 	"sync"
 	"time"
 
@@ -34,6 +35,16 @@ type order struct {
 
 // live tells whether the order has VNs that nobody has asked to end and no lease that ends.
 func (o *order) live() bool { return len(o.told) > 0 && o.ending.IsZero() && !o.brief }
+
+// String tells its story, for people who look for what went wrong.
+func (o *order) String() string {
+	at := func(t time.Time) string { return t.Format("15:04:05.000") }
+	s := fmt.Sprintf("(begun %s, ending %s, over %s, failed %t, brief %t", at(o.begun), at(o.ending), at(o.over), o.failed, o.brief)
+	for _, t := range o.told {
+		s += fmt.Sprintf(", told %s of %s and %s until %s", at(t.at), t.vns[0].E164(), t.vns[1].E164(), at(t.until))
+	}
+	return s + ")"
+}
 
 // vns returns the VNs announced last.
 func (o *order) vns() pair { return o.told[len(o.told)-1].vns }
