@@ -119,10 +119,12 @@ func (s *api) serve(rt route) http.Handler {
 		if err != nil && !errors.Is(err, http.ErrNotSupported) {
 			s.log.Debug().Err(err).Msg("cannot bound the reading of a request")
 		}
+		ctx, end := s.config.Tracer.Serve(ctx, rt.method+" "+rt.path, r.Header)
 		seen := &statusWriter{ResponseWriter: w}
 		if err := rt.handle(s, seen, r.WithContext(ctx)); err != nil {
 			s.answerError(seen, r, err)
 		}
+		end(seen.status)
 		if c, ok := counters[seen.status]; ok {
 			c.Inc()
 		}

@@ -6,6 +6,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/callmask/callmask/internal/tracing"
 	"github.com/callmask/callmask/numbering"
 	"github.com/callmask/callmask/scripts"
 	"github.com/callmask/callmask/vn"
@@ -25,6 +26,7 @@ type Config struct {
 	Conflict func(vn.Number)
 	// ImportTimeout bounds a request that imports numbers; default 60s.
 	ImportTimeout time.Duration
+	Tracer        *tracing.Tracer // nil: no spans of requests
 }
 
 // Pool is one pool as configured. All fields but Carriers and Destinations must be

@@ -21,7 +21,7 @@ type Store interface {
 // Bus is what an audit needs of *events.Bus.
 type Bus interface {
 	LastRecord(ctx context.Context, number vn.Number) (events.Record, uint64, error)
-	LedgerSize(ctx context.Context) (int, error)
+	RecordCount(ctx context.Context) (uint64, error)
 	RecordsFrom(ctx context.Context, from events.Mark, each func(r *events.Record, seq uint64, stored time.Time) error) (events.Mark, error)
 	IntentsFrom(ctx context.Context, from events.Mark, each func(in *events.PurchaseIntent) error) (events.Mark, error)
 	AnnouncementsFrom(ctx context.Context, from events.Mark, each func(a *events.Announcement) error) (events.Mark, error)
@@ -185,10 +185,11 @@ const catchUps = 5
 func (a *Auditor) readLedger(ctx context.Context, r *Report, progress Progress, moving bool) error {
 	of := 0
 	if a.records.Next == 0 { // later there are few
-		var err error
-		if of, err = a.bus.LedgerSize(ctx); err != nil {
+		count, err := a.bus.RecordCount(ctx)
+		if err != nil {
 			return fmt.Errorf("read the ledger: %w", err)
 		}
+		of = int(count)
 	}
 	for range catchUps {
 		read := 0

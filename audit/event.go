@@ -34,10 +34,10 @@ type Event struct {
 	Until    time.Time
 	Ended    time.Time
 	Cooldown time.Duration
-	Reason   vn.EndReason // of Released
-	Bought   bool         // of a record: the carrier has an id for the VN, so callmask bought it
-	Adopted  bool         // of Intended: it was noted of a number that was paid for already
-	Where    string       // of a record: pool:carrier
+	Reason   string // of Released
+	Bought   bool   // of a record: the carrier has an id for the VN, so callmask bought it
+	Adopted  bool   // of Intended: it was noted of a number that was paid for already
+	Where    string // of a record: pool:carrier
 }
 
 // OfRecord returns the event of a ledger record; false when its kind is unknown.
@@ -48,7 +48,7 @@ func OfRecord(r *events.Record, seq uint64, stored time.Time) (Event, bool) {
 	n, ok := vn.ParseDigits(r.VN)
 	return Event{
 		Kind: kinds[r.Kind], At: stored, VN: n, OrderID: r.OrderID, Seq: seq, After: r.After, Until: r.ExpiresAt, Ended: r.EndedAt,
-		Cooldown: r.Cooldown, Reason: vn.EndReason(r.Reason), Bought: r.Ref != "" && r.Ref != r.VN, Where: r.Pool + ":" + r.Carrier,
+		Cooldown: r.Cooldown, Reason: r.Reason, Bought: r.Ref != "" && r.Ref != r.VN, Where: r.Pool + ":" + r.Carrier,
 	}, ok && kinds[r.Kind] != 0
 }
 

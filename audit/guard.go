@@ -26,7 +26,8 @@ type GuardConfig struct {
 }
 
 // Guard audits round after round, tells what it found as metrics and in the log, and changes
-// nothing.
+// nothing. When it begins to act it reads Config.History anew, so what was found of the past
+// is told once more then.
 type Guard struct {
 	cfg     GuardConfig
 	store   Store

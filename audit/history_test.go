@@ -7,6 +7,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/callmask/callmask/events"
 	"github.com/callmask/callmask/vn"
 )
 
@@ -14,6 +15,8 @@ const (
 	vnA vn.Number = 447700900001
 	vnB vn.Number = 447700900002
 	vnC vn.Number = 447700900003
+
+	completed = string(vn.Completed)
 )
 
 var noon = time.Date(2030, 1, 1, 12, 0, 0, 0, time.UTC)
@@ -50,7 +53,7 @@ func (p *tape) assigned(t float64, id string, n vn.Number, until float64) *tape 
 	return p.record(Event{Kind: Assigned, At: at(t), VN: n, OrderID: id, Until: at(until), Cooldown: 10 * time.Minute, Bought: true})
 }
 
-func (p *tape) released(t float64, id string, n vn.Number, reason vn.EndReason) *tape {
+func (p *tape) released(t float64, id string, n vn.Number, reason string) *tape {
 	return p.record(Event{Kind: Released, At: at(t), VN: n, OrderID: id, Ended: at(t), Cooldown: 10 * time.Minute, Reason: reason, Bought: true})
 }
 
@@ -76,12 +79,12 @@ func sound() *tape {
 	p.intended(0, vnA).intended(0, vnB).owned(0.1, vnA).owned(0.1, vnB)
 	p.assigned(1, "o-1", vnA, 61).assigned(1, "o-1", vnB, 61).announced(1, "o-1", 61, vnA, vnB)
 	p.connected(2, "o-1", vnA)
-	p.assigned(30, "o-1", vnA, 90).assigned(30, "o-1", vnB, 90).connected(80, "o-1", vnB).announced(30, "o-1", 90, vnA, vnB) // extended, told late
-	p.released(85, "o-1", vnA, vn.Completed).released(85, "o-1", vnB, vn.Completed).over(85, "o-1").connected(85.05, "o-1", vnA)
-	p.announced(85.5, "o-1", 90, vnA, vnB)                                                                        // was under way when the order ended
-	p.assigned(95, "o-2", vnA, 155).assigned(95, "o-2", vnB, 155).announced(95, "o-2", 155, vnA, vnB)             // rested for ten minutes
-	p.assigned(165, "o-3", vnA, 200).announced(165, "o-3", 200, vnA, vnC).released(166, "o-3", vnA, vn.Cancelled) // o-2 ran out, and o-3 lost a race
-	p.assigned(176, "o-3", vnA, 200)                                                                              // after a rest it may have it again
+	p.assigned(30, "o-1", vnA, 190).assigned(30, "o-1", vnB, 190).connected(80, "o-1", vnB).announced(30, "o-1", 190, vnA, vnB) // extended, told late
+	p.released(85, "o-1", vnA, completed).released(85, "o-1", vnB, completed).over(85, "o-1").connected(85.05, "o-1", vnA)
+	p.announced(85.5, "o-1", 190, vnA, vnB)                                                                               // was under way when the order ended
+	p.assigned(95, "o-2", vnA, 155).assigned(95, "o-2", vnB, 155).announced(95, "o-2", 155, vnA, vnB)                     // rested for ten minutes
+	p.assigned(165, "o-3", vnA, 200).announced(165, "o-3", 200, vnA, vnC).released(166, "o-3", vnA, events.ReasonGivenUp) // o-2 ran out, and o-3 lost a race
+	p.assigned(176, "o-3", vnA, 200)                                                                                      // after a rest it may have it again
 	return p
 }
 
@@ -113,19 +116,19 @@ func TestEveryRuleCatchesItsPlant(t *testing.T) {
 	f("a record takes a VN from a live order", Exclusive, vnA, "o-2",
 		fresh().assigned(1, "o-1", vnA, 61).assigned(2, "o-2", vnA, 62))
 	f("a late end frees a live order's VN", Exclusive, vnA, "o-1",
-		fresh().assigned(1, "o-2", vnA, 61).released(2, "o-1", vnA, vn.Completed))
+		fresh().assigned(1, "o-2", vnA, 61).released(2, "o-1", vnA, completed))
 	f("an end takes a live order's VN out of its pool", Exclusive, vnA, "o-1",
 		fresh().assigned(1, "o-2", vnA, 61).record(Event{Kind: Retired, At: at(2), VN: vnA, OrderID: "o-1", Ended: at(2)}))
 	f("two live orders are told the same VN", Exclusive, vnB, "o-2",
 		fresh().announced(1, "o-1", 61, vnA, vnB).announced(2, "o-2", 62, vnB, vnC))
 	f("a record brings an ended order back", Terminal, vnA, "o-1",
-		fresh().assigned(1, "o-1", vnA, 61).released(2, "o-1", vnA, vn.Completed).assigned(20, "o-1", vnA, 80))
+		fresh().assigned(1, "o-1", vnA, 61).released(2, "o-1", vnA, completed).assigned(20, "o-1", vnA, 80))
 	f("an ended order is announced", Terminal, 0, "o-1",
 		fresh().announced(1, "o-1", 61, vnA, vnB).over(2, "o-1").announced(3.5, "o-1", 70, vnA, vnB))
 	f("a repeat is given other VNs", Idempotent, 0, "o-1",
 		fresh().announced(1, "o-1", 61, vnA, vnB).announced(2, "o-1", 61, vnA, vnC))
 	f("a released VN does not rest", CoolDown, vnA, "o-2",
-		fresh().assigned(1, "o-1", vnA, 61).released(2, "o-1", vnA, vn.Completed).assigned(11.8, "o-2", vnA, 80))
+		fresh().assigned(1, "o-1", vnA, 61).released(2, "o-1", vnA, completed).assigned(11.8, "o-2", vnA, 80))
 	f("a VN whose lease ran out does not rest", CoolDown, vnA, "o-2",
 		fresh().assigned(1, "o-1", vnA, 61).assigned(70, "o-2", vnA, 130))
 	f("a number is bought without an intent", Money, vnC, "",
@@ -148,7 +151,7 @@ func TestEveryRuleCatchesItsPlant(t *testing.T) {
 // of which the stream keeps the last alone, and calls of orders older than what was read.
 func TestARuleLooksNoFurtherThanItKnows(t *testing.T) {
 	t.Parallel()
-	p := (&tape{}).intended(0, vnA).assigned(1, "o-1", vnA, 61).released(2, "o-1", vnA, vn.Completed).assigned(30, "o-2", vnA, 90)
+	p := (&tape{}).intended(0, vnA).assigned(1, "o-1", vnA, 61).released(2, "o-1", vnA, completed).assigned(30, "o-2", vnA, 90)
 	gone := slices.DeleteFunc(slices.Clone(p.events), func(e Event) bool { return e.Kind == Released })
 	require.Empty(t, Check(Terms{}, gone))
 

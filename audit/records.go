@@ -3,6 +3,7 @@ package audit
 import (
 	"time"
 
+	"github.com/callmask/callmask/events"
 	"github.com/callmask/callmask/vn"
 )
 
@@ -15,7 +16,7 @@ type entry struct {
 	where  uint16
 	kind   Kind
 	bought bool
-	undone bool // of Released: perhaps an order that lives goes on with other VNs
+	undone bool // of Released: its order goes on with other VNs
 	moved  bool // since the round began
 	seen   bool // by the round, in Redis
 }
@@ -46,7 +47,7 @@ func (b *book) put(e *Event) (last entry) {
 
 func (b *book) entryOf(e *Event) entry {
 	next := entry{seq: e.Seq, order: keyOf(e.OrderID), kind: e.Kind, bought: e.Bought, where: b.where(e.Where), rest: e.Cooldown.Milliseconds()}
-	next.undone = e.Kind == Released && e.Reason == vn.Cancelled
+	next.undone = e.Kind == Released && e.Reason == events.ReasonGivenUp
 	switch e.Kind {
 	case Assigned:
 		next.until = e.Until.UnixMilli()
@@ -100,7 +101,7 @@ func recordFrees(t *Terms, last *entry, e *Event) string {
 }
 
 // recordRevives: an order that has given a VN up by its end does not get it back. One that has
-// lost others in a race gives this one up as cancelled, and lives on.
+// lost others in a race gives this one up too, and lives on.
 func recordRevives(_ *Terms, last *entry, e *Event) string {
 	if e.Kind == Assigned && (last.kind == Released && !last.undone || last.kind == Retired) && last.order != 0 && last.holds(e.OrderID) {
 		return "was assigned to an order that had ended"

@@ -38,7 +38,7 @@ func TestTheSizeOfAnAudit(t *testing.T) {
 	w.load(numbers)
 	t.Logf("loaded in %s", time.Since(began).Round(time.Second))
 
-	quiet := w.lookups(t, 2*time.Second)
+	quiet := w.lookups(t, time.Duration(min(numbers, 20_000))*100*time.Microsecond)
 	before := heap()
 	var most atomic.Uint64
 	a := audit.New(audit.Config{Suspects: 1}, w.store, w.bus)
@@ -136,7 +136,11 @@ func (w *world) load(numbers int) {
 		}
 		seqs, refused, err := w.bus.Record(w.t.Context(), recs...)
 		require.NoError(w.t, err)
-		require.Empty(w.t, refused)
+		for _, i := range refused { // a repeat of what was stored but answered too late
+			n, _ := vn.ParseDigits(recs[i].VN)
+			_, seqs[i], err = w.bus.LastRecord(w.t.Context(), n)
+			require.NoError(w.t, err)
+		}
 		_, err = w.redis.Pipelined(w.t.Context(), func(pipe redis.Pipeliner) error {
 			for i := from; i < to; i++ {
 				w.put(w.t.Context(), pipe, i, numbers, seqs[i-from], end)

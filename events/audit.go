@@ -17,6 +17,7 @@ const (
 	AuditTopUp         = "top_up_pool"    // numbers were asked for
 	AuditPauseCarrier  = "pause_carrier"  // nothing is bought of a carrier any more
 	AuditResumeCarrier = "resume_carrier" // and again
+	AuditErase         = "erase_order"    // what is kept of an order's parties was erased
 	AuditSignIn        = "sign_in"        // to the console
 	AuditSignInRefused = "sign_in_refused"
 )
@@ -33,8 +34,8 @@ const (
 type AuditEntry struct {
 	ID      string    `json:"id"` // the entries of one action share it
 	At      time.Time `json:"at"`
-	Who     string    `json:"who"`            // the name given at sign-in, which nothing proves; empty for the API
-	Role    string    `json:"role"`           // operator, read-only or api
+	Who     string    `json:"who"`            // the name given at sign-in or by the terminal, which nothing proves; empty for the API
+	Role    string    `json:"role"`           // operator, read-only, api, or cli for a command beside the running system
 	From    string    `json:"from,omitempty"` // the address that the request came from
 	Action  string    `json:"action"`
 	Target  string    `json:"target,omitempty"` // an order's id, a VN, a pool or a carrier

@@ -13,6 +13,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/rs/zerolog"
 
+	"github.com/callmask/callmask/internal/tracing"
 	"github.com/callmask/callmask/vn"
 )
 
@@ -43,6 +44,7 @@ type Config struct {
 	// more are dropped and counted.
 	CallsQueue int
 	Registerer prometheus.Registerer // nil: the metrics are kept but not registered
+	Tracer     *tracing.Tracer       // nil: no spans of what is handled
 	Logger     zerolog.Logger
 }
 

@@ -73,7 +73,7 @@ func (h *hands) take(msg jetstream.Msg) error {
 		id: deliveryID{meta.Sequence.Stream, meta.Timestamp.UnixNano()}, msg: msg, slot: true, since: time.Now(),
 		message: Message{
 			Subject: msg.Subject(), Data: msg.Data(), Delivered: int(meta.NumDelivered),
-			Published: meta.Timestamp, Sequence: meta.Sequence.Stream, first: firstPublished(msg.Headers()),
+			Published: meta.Timestamp, Sequence: meta.Sequence.Stream, first: firstPublished(msg.Headers()), header: msg.Headers(),
 		},
 	}
 	h.mu.Lock()
@@ -169,6 +169,8 @@ func (h *hands) verdict(m Message) Result {
 func (h *hands) call(m Message) (r Result) {
 	ctx, cancel := context.WithTimeout(h.ctx, h.s.cfg.Timeout)
 	defer cancel()
+	ctx, end := h.s.bus.cfg.Tracer.Handle(ctx, m.Subject, h.s.cfg.Durable, m.header)
+	defer func() { end(r.String(), r.err) }()
 	defer func() {
 		if v := recover(); v != nil {
 			h.s.log.Error().Str("panic", masked(fmt.Sprint(v))).Str("at", callers()).

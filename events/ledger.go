@@ -12,6 +12,7 @@ import (
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 
+	"github.com/callmask/callmask/internal/tracing"
 	"github.com/callmask/callmask/vn"
 )
 
@@ -76,7 +77,9 @@ func (b *Bus) record(ctx context.Context, msgs []recordMsg) error {
 		if m.seq != 0 || m.refused {
 			continue
 		}
-		acks[i], err = b.js.PublishMsgAsync(&nats.Msg{Subject: m.subject, Data: m.data, Header: headers(m.subject, m.id, time.Now())},
+		header := headers(m.subject, m.id, time.Now())
+		tracing.Inject(ctx, header)
+		acks[i], err = b.js.PublishMsgAsync(&nats.Msg{Subject: m.subject, Data: m.data, Header: header},
 			jetstream.WithExpectLastSequencePerSubject(m.after))
 		if err != nil {
 			errs = append(errs, failed("writing to the ledger", err))

@@ -14,7 +14,8 @@ type Message struct {
 	Published time.Time // when the stream stored it
 	Sequence  uint64    // in its stream
 
-	first time.Time // when the event was published at first; zero unless it is a replay
+	first  time.Time           // when the event was published at first; zero unless it is a replay
+	header map[string][]string // which may name the span that published it
 }
 
 // firstPublished tells when the event was published, before any replay.

@@ -11,6 +11,7 @@ import (
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 
+	"github.com/callmask/callmask/internal/tracing"
 	"github.com/callmask/callmask/vn"
 )
 
@@ -81,6 +82,7 @@ func (b *Bus) storeMsg(ctx context.Context, msg *nats.Msg, opts ...jetstream.Pub
 	if !b.nc.IsConnected() {
 		return 0, fmt.Errorf("publishing: %w: not connected to nats", vn.ErrUnavailable)
 	}
+	tracing.Inject(ctx, msg.Header)
 	ctx, cancel := b.deadline(ctx)
 	defer cancel()
 	err = persist(ctx, func(ctx context.Context) error {

@@ -81,17 +81,6 @@ func (b *Bus) RecordsFrom(ctx context.Context, from Mark, each func(r *Record, s
 	})
 }
 
-// LedgerSize returns about how many records and intents the ledger holds.
-func (b *Bus) LedgerSize(ctx context.Context) (int, error) {
-	ctx, cancel := b.deadline(ctx)
-	defer cancel()
-	stream, err := b.js.Stream(ctx, streamLedger)
-	if err != nil {
-		return 0, failed("reading the ledger's state", err)
-	}
-	return int(stream.CachedInfo().State.Msgs), nil
-}
-
 // IntentsFrom is RecordsFrom for purchase intents, of which the stream keeps the last one of
 // each pool and number.
 func (b *Bus) IntentsFrom(ctx context.Context, from Mark, each func(in *PurchaseIntent) error) (Mark, error) {

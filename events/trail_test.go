@@ -57,9 +57,6 @@ func TestAReaderGoesOnWhereItStopped(t *testing.T) {
 	require.Empty(t, got)
 	require.EqualValues(t, 5, mark.Next)
 
-	size, err := b.LedgerSize(t.Context())
-	require.NoError(t, err)
-	require.Equal(t, 3, size)
 	var intents []string
 	_, err = b.IntentsFrom(t.Context(), events.Mark{}, func(in *events.PurchaseIntent) error {
 		intents = append(intents, in.VN)

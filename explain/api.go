@@ -23,6 +23,9 @@ const (
 	timeout = 10 * time.Second
 )
 
+// known are the errors of this part of the API.
+var known = append(privateapi.Known{{Err: errNotNoted, Status: http.StatusServiceUnavailable, Code: "unavailable", Retry: 1}}, privateapi.Common...)
+
 // API returns the handler of
 //
 //	POST /v1/explain {"called","calling","carrier"?,"reveal"?}  200 an Explanation
@@ -35,7 +38,7 @@ func (e *Explainer) API(token string, log zerolog.Logger) http.Handler {
 		w.Header().Set("Cache-Control", "no-store")
 		answer, err := e.serve(w, r, accepted)
 		if err != nil {
-			p := privateapi.Common.Problem(err)
+			p := known.Problem(err)
 			if p.Status == http.StatusInternalServerError {
 				log.Error().Err(err).Msg("a decision could not be explained")
 			}

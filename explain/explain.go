@@ -155,6 +155,9 @@ func withheld(calling string) bool {
 	})
 }
 
+// errNotNoted means that a reveal could not be written down, and so was none.
+var errNotNoted = errors.New("the audit (stream AUDIT) does not take the entry, so no number is shown")
+
 // note writes into the audit that numbers are about to be shown.
 func (e *Explainer) note(ctx context.Context, called vn.Number, facts *scripts.Facts, by Person) error {
 	target := "a number that is not ours"
@@ -166,7 +169,7 @@ func (e *Explainer) note(ctx context.Context, called vn.Number, facts *scripts.F
 		Outcome: events.AuditDone, Detail: "the numbers of a call were explained in clear",
 	})
 	if err != nil {
-		return fmt.Errorf("%w: the audit does not take the entry, so no number is shown (%w)", vn.ErrUnavailable, err)
+		return fmt.Errorf("%w (%w: %w)", errNotNoted, vn.ErrUnavailable, err)
 	}
 	return nil
 }

@@ -123,7 +123,7 @@ type lossy struct {
 func newLossy(t *testing.T, seed uint64, partitions, numbers int) *lossy {
 	t.Helper()
 	l := &lossy{
-		client: testkit.Redis(t).Client(t), stream: newStream(), rng: rand.New(rand.NewPCG(seed, 0)), //nolint:gosec // a seed makes it repeatable
+		client: testkit.Redis(t).Client(t), stream: newStream(), rng: rand.New(rand.NewPCG(seed, 0)),
 		promised: map[string]vn.Assignment{}, begun: map[string]bool{}, ending: map[string]bool{}, ended: map[string]bool{}, retired: map[vn.Number]bool{},
 	}
 	keys, err := seal.Create(filepath.Join(t.TempDir(), "keyset.json"))

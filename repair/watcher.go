@@ -3,6 +3,8 @@ package repair
 import (
 	"context"
 	"errors"
+	"fmt"
+	"sync/atomic"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -55,6 +57,8 @@ type Watcher struct {
 	metrics   *metrics
 	conflicts chan vn.Number
 
+	state atomic.Pointer[string] // what Check says; nil: all is whole
+
 	again map[vn.Number]retry // that were being changed when they were looked at
 	quiet time.Time           // no replay before that: the last one has just failed
 	fails int
@@ -103,6 +107,14 @@ func (w *Watcher) Conflict(n vn.Number) {
 	default:
 		w.metrics.dropped.Inc()
 	}
+}
+
+// Check returns an error while partitions wait to be restored, or are being.
+func (w *Watcher) Check(context.Context) error {
+	if s := w.state.Load(); s != nil {
+		return errors.New(*s)
+	}
+	return nil
 }
 
 // Run repairs until ctx ends, and returns nil then.
@@ -191,12 +203,25 @@ func (w *Watcher) look(ctx context.Context) {
 		}
 	}
 	w.metrics.cold.Set(float64(len(cold)))
+	switch {
+	case len(cold) > 0 && !w.cfg.Rebuild:
+		w.say("%d partitions have lost their data; run callmask rebuild", len(cold))
+	case len(cold)+len(changed) > 0:
+		w.say("%d partitions are being restored from the ledger", len(cold)+len(changed))
+	default:
+		w.state.Store(nil)
+	}
 	if len(changed) > 0 {
 		w.replay(ctx, triggerChanged, changed)
 	}
 	if len(cold) > 0 && w.cfg.Rebuild {
 		w.replay(ctx, triggerCold, cold)
 	}
+}
+
+func (w *Watcher) say(format string, n int) {
+	s := fmt.Sprintf(format, n)
+	w.state.Store(&s)
 }
 
 func (w *Watcher) replay(ctx context.Context, trigger string, servers []scripts.PartitionServer) {

@@ -85,7 +85,9 @@ func parts(err error) []error {
 
 // fill buys up to need numbers, from the pool's carriers in their order. It returns
 // an error only when Redis or the ledger failed.
-func (r *Replenisher) fill(ctx context.Context, w *worker, need int) error {
+func (r *Replenisher) fill(ctx context.Context, w *worker, need int) (err error) {
+	ctx, end := r.cfg.Tracer.Act(ctx, "fill a pool", "callmask.pool", w.pool.Name)
+	defer func() { end(err) }()
 	tried := make(map[vn.Number]struct{})
 	w.budget.reset()
 	for _, name := range w.pool.Carriers {

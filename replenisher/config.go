@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/callmask/callmask/carrier"
+	"github.com/callmask/callmask/internal/tracing"
 	"github.com/callmask/callmask/vn"
 )
 
@@ -33,6 +34,8 @@ type Config struct {
 	Reconcile    time.Duration // each carrier's list is compared with the inventory this often, ±10 % (default 1h)
 	ReconcileFor time.Duration // how long one such comparison may take (default 10min)
 	GhostAfter   time.Duration // a number that the list lacks for so long, in two readings, is gone (default 10min)
+
+	Tracer *tracing.Tracer // nil: no spans of what is bought, compared and given back
 }
 
 // Pool is the part of a pool's settings that buying needs.

@@ -99,7 +99,9 @@ func (r *Replenisher) Reconcile(ctx context.Context, name string, opt ReconcileO
 	defer r.keeper.end(name)
 	ctx, cancel := context.WithTimeout(ctx, r.cfg.ReconcileFor)
 	defer cancel()
+	ctx, end := r.cfg.Tracer.Act(ctx, "compare a carrier's list", "callmask.carrier", name)
 	diff, err := r.reconcile(ctx, s, opt)
+	end(err)
 	if !opt.DryRun {
 		r.keeper.show(&diff, err, r.now())
 	}

@@ -37,7 +37,9 @@ var (
 // Errors: vn.ErrNumberUnknown, ErrImported, ErrNoSeller, ErrUnsettled,
 // events.ErrOvertaken (try again); after any other one, such as the carrier's, the
 // release stays noted and is tried again.
-func (r *Replenisher) Release(ctx context.Context, pool string, number vn.Number) (Giving, error) {
+func (r *Replenisher) Release(ctx context.Context, pool string, number vn.Number) (_ Giving, err error) {
+	ctx, end := r.cfg.Tracer.Act(ctx, "give a number back", "callmask.pool", pool)
+	defer func() { end(err) }()
 	inv, known, err := r.inventory(ctx, number)
 	if err != nil {
 		return "", err

@@ -2,7 +2,10 @@ package replenisher
 
 import (
 	"cmp"
+	"context"
+	"fmt"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/callmask/callmask/carrier"
@@ -64,6 +67,21 @@ func (r *Replenisher) Status() Status {
 	}
 	slices.SortFunc(s.Carriers, func(x, y CarrierStatus) int { return cmp.Compare(x.Name, y.Name) })
 	return s
+}
+
+// Check returns an error that names the carriers of which nothing is asked for a while,
+// because they have failed too often.
+func (r *Replenisher) Check(context.Context) error {
+	var resting []string
+	for _, c := range r.Status().Carriers {
+		if !c.Until.IsZero() {
+			resting = append(resting, fmt.Sprintf("%s until %s after %d failures", c.Name, c.Until.UTC().Format(time.RFC3339), c.Failures))
+		}
+	}
+	if len(resting) > 0 {
+		return fmt.Errorf("nothing is bought of %s", strings.Join(resting, ", "))
+	}
+	return nil
 }
 
 func (k *keeper) status(s *seller, now time.Time) CarrierStatus {

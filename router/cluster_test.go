@@ -149,6 +149,7 @@ func TestAReplicaAnswersForAFrozenMaster(t *testing.T) {
 	master, _, err := nodes.Owner(t.Context(), key)
 	require.NoError(t, err)
 	replicated(t, master, key)
+	require.NoError(t, c.Check(t.Context()))
 	require.NoError(t, master.Freeze())
 	began := time.Now()
 	var wg sync.WaitGroup
@@ -165,6 +166,7 @@ func TestAReplicaAnswersForAFrozenMaster(t *testing.T) {
 	}
 	wg.Wait()
 	t.Logf("200 calls at once took %s, flush timeout %s", time.Since(began), flushTimeout)
+	require.ErrorContains(t, c.Check(t.Context()), master.Addr, "/readyz names it")
 	began = time.Now()
 	for range 100 {
 		reason, err := look(customer)

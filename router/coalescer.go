@@ -116,6 +116,15 @@ func NewCoalescer(client redis.UniversalClient, cfg CoalescerConfig, reg prometh
 	return c, nil
 }
 
+// Check returns an error that names the masters which do not answer at the moment. Their
+// replicas are asked at once meanwhile, until a ping finds them back.
+func (c *Coalescer) Check(context.Context) error {
+	if away := c.masters.away(); len(away) > 0 {
+		return fmt.Errorf("%s: does not answer calls; a replica is asked instead", strings.Join(away, ", "))
+	}
+	return nil
+}
+
 func (c *Coalescer) register(reg prometheus.Registerer) error {
 	counter := func(name, help string) prometheus.Counter {
 		return prometheus.NewCounter(prometheus.CounterOpts{Name: "callmask_router_" + name, Help: help})

@@ -3,6 +3,7 @@ package router
 import (
 	"context"
 	"fmt"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -106,6 +107,23 @@ func (s *side) waiting() (n int) {
 		n += l.waiting()
 	}
 	return n
+}
+
+// away returns the addresses of the nodes that do not answer, so that nobody waits for them.
+func (s *side) away() (list []string) {
+	if s.all != nil {
+		if s.all.away.Load() {
+			list = append(list, "the master")
+		}
+		return list
+	}
+	for _, l := range *s.lanes.Load() {
+		if l.away.Load() {
+			list = append(list, l.addr)
+		}
+	}
+	slices.Sort(list)
+	return list
 }
 
 // reload has the client find out anew who serves what. It does not wait for that.

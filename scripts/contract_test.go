@@ -167,7 +167,7 @@ func TestScriptsKeepTheirContracts(t *testing.T) {
 				"%s converts a telephone number to a Lua number", verb)
 		}
 		switch verb {
-		case "release", "reap", "drain":
+		case "release", "settle", "reap", "drain":
 			require.Equal(t, "flags=allow-oom", c.flags, "%s must run in a full Redis, or it could not be emptied", verb)
 		case "stock":
 			require.Equal(t, "flags=no-writes", c.flags)

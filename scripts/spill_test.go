@@ -275,7 +275,7 @@ func TestAnOtherPartitionRecoversWithNoReaperAlive(t *testing.T) {
 	f.advance(t, ttl+cooldown)
 	got := f.allocate(t, third, customer, stranger)
 	require.Equal(t, 2, got.Partition)
-	require.NotEqual(t, vn.Connected, f.lookup(t, a.Numbers[1].VN, customer).Reason)
+	require.NotEqual(t, vn.Connected, f.lookup(t, a.Numbers[0].VN, agent).Reason, "the agent is in no order any more")
 }
 
 func TestAuditFindsAnOrderThatItsOwnPartitionDoesNotPointTo(t *testing.T) {

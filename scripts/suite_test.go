@@ -35,6 +35,7 @@ var storeCases = []struct {
 	{"ConcurrentAllocationsNeverShareAVN", testConcurrentAllocationsNeverShareAVN},
 	{"OrdersUnderAKeyAreCountedUntilTheirTombstonesAreGone", testOrdersUnderAKeyAreCountedUntilTheirTombstonesAreGone},
 	{"AuditCountsEveryVNOfAHealthyRedis", testAuditCountsEveryVNOfAHealthyRedis},
+	{"HoldingTellsWhatTheLedgerIsHeldAgainst", testHoldingTellsWhatTheLedgerIsHeldAgainst},
 }
 
 // TestStore runs every case on a Redis of its own, and on a Redis Cluster, where

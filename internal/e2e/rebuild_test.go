@@ -83,7 +83,7 @@ func TestAnEmptiedRedisIsRestored(t *testing.T) {
 	p := startAll(t, rebuildConfig)
 	orders := settledIn(t, p, 20)
 	client := redis.NewClient(&redis.Options{Addr: p.Redis, DisableIdentity: true})
-	defer client.Close()
+	defer func() { require.NoError(t, client.Close()) }()
 	require.NoError(t, client.FlushAll(t.Context()).Err())
 	await(t, 30*time.Second, "Redis is ready again", func() bool {
 		return client.HGet(t.Context(), "cm1:{8209}:meta", "ready").Val() == "1"
@@ -97,7 +97,7 @@ func TestRebuildRestoresAnEmptiedRedis(t *testing.T) {
 	p := startAll(t, rebuildConfig, "--auto-rebuild", "false")
 	orders := settledIn(t, p, 20)
 	client := redis.NewClient(&redis.Options{Addr: p.Redis, DisableIdentity: true})
-	defer client.Close()
+	defer func() { require.NoError(t, client.Close()) }()
 	require.NoError(t, client.FlushAll(t.Context()).Err())
 	got := p.api(t, http.MethodPut, "/v1/orders/new", `{"pool": "jakarta", "ttl": "1h", "parties": [`+
 		`{"role": "customer", "number": "+12025550198"}, {"role": "agent", "number": "+13055550198"}]}`)
@@ -164,7 +164,7 @@ func TestCheckRepairs(t *testing.T) {
 	p := startAll(t, rebuildConfig)
 	orders := settledIn(t, p, 4)
 	client := redis.NewClient(&redis.Options{Addr: p.Redis, DisableIdentity: true})
-	defer client.Close()
+	defer func() { require.NoError(t, client.Close()) }()
 	free := client.SRandMember(t.Context(), "cm1:{8209}:free:jakarta:sim").Val()
 	require.EqualValues(t, 1, client.SRem(t.Context(), "cm1:{8209}:free:jakarta:sim", free).Val())
 	require.EqualValues(t, 1, client.Del(t.Context(), "cm1:{8209}:vn:"+strings.TrimPrefix(orders[0].agentVN, "+")).Val())
@@ -173,7 +173,7 @@ func TestCheckRepairs(t *testing.T) {
 	config := filepath.Join(filepath.Dir(p.Dir), "callmask.yaml")
 	out, code := p.run(t, "check")
 	require.Equal(t, 1, code, out)
-	out, code = p.run(t, "check", "--repair", "--yes", "--config", config)
+	out, code = p.run(t, "check", "--repair", "--yes", "--patience", "1s", "--config", config)
 	require.Zero(t, code, out)
 	requireRestored(t, p, orders)
 }

@@ -1,4 +1,4 @@
-#!lua
+#!lua flags=allow-oom
 -- settle: note that the ledger has accepted the records of an order's VNs.
 --
 -- KEYS[1] guard      {t}:~           never exists

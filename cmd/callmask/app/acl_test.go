@@ -29,6 +29,7 @@ import (
 	"github.com/callmask/callmask/explain"
 	"github.com/callmask/callmask/internal/testkit"
 	"github.com/callmask/callmask/ledger"
+	"github.com/callmask/callmask/repair"
 	"github.com/callmask/callmask/replenisher"
 	"github.com/callmask/callmask/router"
 	"github.com/callmask/callmask/scripts"
@@ -69,21 +70,31 @@ func aclRoles() []aclRole {
 			[]string{"StartReading", "Ping", "RefreshVNs", "IsVN"},
 			with(map[string]string{"readonly": "reads from a replica"}),
 		},
-		{"allocator", append(consoles(), reflect.TypeFor[allocator.Store]()), []string{"Start", "Ping"}, with(nil)},
+		{"allocator", append(repairs(), reflect.TypeFor[allocator.Store]()), []string{"Start", "Ping"}, with(nil)},
 		{
 			"replenisher",
-			append(consoles(), reflect.TypeFor[replenisher.Store](), reflect.TypeFor[replenisher.ReaperStore](), reflect.TypeFor[ledger.Store](),
+			append(repairs(), reflect.TypeFor[replenisher.Store](), reflect.TypeFor[replenisher.ReaperStore](), reflect.TypeFor[ledger.Store](),
 				reflect.TypeFor[audit.Store]()),
 			[]string{"Start", "Ping", "RefreshVNs", "IsVN"},
 			with(nil),
 		},
-		{"operator", []reflect.Type{reflect.TypeFor[audit.Store]()}, []string{"Audit", "OrdersUnder"}, with(nil)},
+		{
+			"operator",
+			[]reflect.Type{reflect.TypeFor[audit.Store]()},
+			[]string{"Audit", "OrdersUnder", "Look", "InventoryOf", "OrdersOf", "Remains", "Erase"},
+			with(nil),
+		},
 	}
 }
 
 // consoles are in every process but a router alone.
 func consoles() []reflect.Type {
 	return []reflect.Type{reflect.TypeFor[console.Store](), reflect.TypeFor[explain.Store]()}
+}
+
+// repairs are what allocators and replenishers have beside.
+func repairs() []reflect.Type {
+	return append(consoles(), reflect.TypeFor[ledger.RestoreStore](), reflect.TypeFor[repair.Store]())
 }
 
 func (r *aclRole) verbs() map[string]bool {
@@ -197,7 +208,7 @@ func TestEachRoleCanDoItsWorkWithTheRightsInDeployAndNoMore(t *testing.T) {
 			require.NoError(t, err)
 			t.Cleanup(func() { _ = client.Close() })
 			noted := &sent{commands: map[string]bool{}, scripts: map[string]string{}}
-			for _, name := range []string{"allocate", "settle", "release", "extend", "refill", "drain", "reap", "stock"} {
+			for _, name := range []string{"allocate", "settle", "release", "extend", "refill", "drain", "reap", "stock", "restore", "remind", "forget"} {
 				source, err := scripts.Source(name)
 				require.NoError(t, err)
 				noted.scripts[redis.NewScript(source).Hash()] = name
@@ -273,7 +284,7 @@ func TestWhatARoleMayNotDoIsRefused(t *testing.T) {
 			{"script", "load", "return 1"},
 			{"hset", "cm1:layout", "partitions", "2"},
 		},
-		"operator": {{"hset", "cm1:{0}:vn:12025550101", "a", "b"}, {"eval", "return 1", "0"}, {"config", "set", "maxmemory", "1"}},
+		"operator": {{"hset", "cm1:{0}:vn:12025550101", "a", "b"}, {"hdel", "cm1:{0}:vn:12025550101", "a"}, {"hset", "cm1:{0}:ended:12025550101", "a", "b"}, {"eval", "return 1", "0"}, {"config", "set", "maxmemory", "1"}},
 	}
 	for _, role := range aclRoles() {
 		client := redis.NewClient(&redis.Options{
@@ -392,6 +403,29 @@ func aclScenario(admin, reads redis.UniversalClient) []aclStep {
 			return err
 		}},
 		{"Reap", func(ctx context.Context, s *scripts.Store) error { _, _, err := s.Reap(ctx); return err }},
+		{"Restore", func(ctx context.Context, s *scripts.Store) error {
+			rec := scripts.Recorded{Inventory: scripts.Inventory{Owned: numbers[0], Pool: "london", Carrier: "sim"}, Kind: scripts.RecordedOwned}
+			_, err := s.Restore(ctx, []scripts.Recorded{rec}, scripts.Unsure)
+			return err
+		}},
+		{"Forget", func(ctx context.Context, s *scripts.Store) error {
+			_, err := s.Forget(ctx, "order-1", numbers[0].VN)
+			return err
+		}},
+		{"PartitionOf", func(_ context.Context, s *scripts.Store) error { s.PartitionOf(numbers[0].VN); return nil }},
+		{"Partitions", func(_ context.Context, s *scripts.Store) error { s.Partitions(); return nil }},
+		{"Remind", func(ctx context.Context, s *scripts.Store) error {
+			_, err := s.Remind(ctx, "order-1", 0, time.Now(), false)
+			return err
+		}},
+		{"RemindEnded", func(ctx context.Context, s *scripts.Store) error {
+			return s.RemindEnded(ctx, []scripts.EndedOrder{{ID: "order-9", Reason: vn.Completed, At: time.Now()}})
+		}},
+		{"Servers", func(ctx context.Context, s *scripts.Store) error {
+			servers, err := s.Servers(ctx)
+			return errors.Join(err, s.MarkWhole(ctx, servers))
+		}},
+		{"MarkWhole", func(ctx context.Context, s *scripts.Store) error { return s.MarkWhole(ctx, nil) }},
 		{"Audit", func(ctx context.Context, s *scripts.Store) error {
 			return suspect(ctx, func() error { _, err := s.Audit(ctx, nil); return err })
 		}},
@@ -401,6 +435,22 @@ func aclScenario(admin, reads redis.UniversalClient) []aclStep {
 		{"Holding", func(ctx context.Context, s *scripts.Store) error {
 			_, err := s.Holding(ctx, numbers[0].VN, "order-1")
 			return err
+		}},
+		{"Look", func(ctx context.Context, _ *scripts.Store) error { _, err := scripts.Look(ctx, reads); return err }},
+		{"OrdersOf", func(ctx context.Context, _ *scripts.Store) error {
+			_, err := scripts.OrdersOf(ctx, reads, make([]seal.Token, 1))
+			return err
+		}},
+		{"Remains", func(ctx context.Context, s *scripts.Store) error {
+			remains, err := s.Remains(ctx, "order-1")
+			if err == nil && remains.Callers == 0 {
+				err = errors.New("nothing to erase")
+			}
+			return err
+		}},
+		{"Erase", func(ctx context.Context, s *scripts.Store) error {
+			remains, err := s.Remains(ctx, "order-1")
+			return errors.Join(err, s.Erase(ctx, remains))
 		}},
 		{"OrdersUnder", func(ctx context.Context, _ *scripts.Store) error {
 			_, err := scripts.OrdersUnder(ctx, reads, 1)

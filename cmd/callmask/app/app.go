@@ -19,6 +19,7 @@ import (
 	"github.com/callmask/callmask/events"
 	"github.com/callmask/callmask/explain"
 	"github.com/callmask/callmask/internal/embedded"
+	"github.com/callmask/callmask/internal/tracing"
 	"github.com/callmask/callmask/scripts"
 	"github.com/callmask/callmask/seal"
 )
@@ -50,6 +51,7 @@ type App struct {
 	admin     *stage            // of the private listener
 	httpLn    net.Listener      // for carriers; nil without the router
 	simURLs   map[string]string // of the simulated carriers started here, by name
+	tracer    *tracing.Tracer   // nil unless OTEL_* ask for one
 	keys      *seal.Keyset
 	store     *scripts.Store // for everything but calls
 	bus       *events.Bus
@@ -135,7 +137,7 @@ func (a *App) Run(ctx context.Context) error {
 }
 
 func (a *App) start(ctx context.Context) error {
-	for _, step := range []func(context.Context) error{a.prepare, a.listen, a.servers, a.base, a.workers, a.drainAPI, a.front} {
+	for _, step := range []func(context.Context) error{a.prepare, a.trace, a.listen, a.servers, a.base, a.workers, a.drainAPI, a.front} {
 		if err := step(ctx); err != nil {
 			return err
 		}

@@ -147,7 +147,7 @@ func TestAllStartsFillsItsPoolAndEndsCleanly(t *testing.T) {
 		status, body = ready(t, r)
 		return status == http.StatusOK
 	}, patience, tick, "the consumers come up a moment after the start")
-	require.ElementsMatch(t, []string{"redis", "nats", "allocator", "router"}, names(body))
+	require.ElementsMatch(t, []string{"redis", "nats", "allocator", "router", "repair", "carriers that sell", "redis for calls"}, names(body))
 	require.Equal(t, filepath.Join(set.DataDir, app.TokenFile), r.at.TokenFile)
 	for _, path := range []string{r.at.TokenFile, r.at.KeysetFile} {
 		info, err := os.Stat(path)
@@ -243,9 +243,9 @@ func TestEachRoleStartsAloneAndEndsCleanly(t *testing.T) {
 		parts []string
 		api   int // status of /v1/pools
 	}{
-		{settings.Allocator, []string{"redis", "nats", "allocator"}, http.StatusOK},
-		{settings.Replenisher, []string{"redis", "nats"}, http.StatusNotFound},
-		{settings.Router, []string{"redis", "nats", "router"}, http.StatusNotFound},
+		{settings.Allocator, []string{"redis", "nats", "allocator", "repair"}, http.StatusOK},
+		{settings.Replenisher, []string{"redis", "nats", "repair", "carriers that sell"}, http.StatusNotFound},
+		{settings.Router, []string{"redis", "nats", "router", "redis for calls"}, http.StatusNotFound},
 	} {
 		t.Run(string(c.role), func(t *testing.T) {
 			r := start(t, app.Config{Settings: load(t, flags), Role: c.role, Logger: zerolog.Nop()})

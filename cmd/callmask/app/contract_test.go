@@ -17,6 +17,7 @@ import (
 
 	"github.com/callmask/callmask/cmd/callmask/app"
 	"github.com/callmask/callmask/cmd/callmask/settings"
+	"github.com/callmask/callmask/explain"
 	"github.com/callmask/callmask/internal/privateapi"
 	"github.com/callmask/callmask/internal/testkit"
 	"github.com/callmask/callmask/internal/testkit/contract"
@@ -48,7 +49,8 @@ func TestARunningSystemAnswersAsTheOpenAPIDocumentSays(t *testing.T) {
 		answered, err := io.ReadAll(res.Body)
 		require.NoError(t, err)
 		api.Check(t, req, body, res, answered)
-		seen["GET "+path] = append(seen["GET "+path], res.StatusCode) // a 405 is the path's, whatever the method
+		route := map[bool]string{true: "POST ", false: "GET "}[path == explain.Path] + path // a 405 is the path's, whatever the method
+		seen[route] = append(seen[route], res.StatusCode)
 		return string(answered)
 	}
 	public, private := r.at.HTTP, r.at.Admin
@@ -75,8 +77,27 @@ func TestARunningSystemAnswersAsTheOpenAPIDocumentSays(t *testing.T) {
 	require.NotNil(t, agent, placed)
 	require.Contains(t, send("GET", public, resolve, "?called=%2B"+agent[1]+"&calling=%2B12025550123&call_id=1", token, ""), `"connect"`)
 
+	ask := func(calling, more string) string {
+		return send("POST", private, explain.Path, "", token, `{"called":"+`+agent[1]+`","calling":"`+calling+`"`+more+`}`)
+	}
+	require.Contains(t, ask("+12025550123", ""), `"action":"connect"`)
+	require.Contains(t, ask("(202) 555-0123", `,"carrier":"sim","reveal":true`), `"destination":"+12025550145"`)
+	require.Contains(t, ask("+12025550199", ""), `"caller_not_allowed"`)
+	require.Contains(t, ask("+12025550145", ""), `"advice"`)
+	require.Contains(t, send("POST", private, explain.Path, "", token, `{"called":"+12025550101"}`), `"caller_withheld"`)
+	require.Contains(t, ask("banana", ""), `"field":"calling"`)
+	send("POST", private, explain.Path, "", "wrong", `{"called":"+12025550101"}`)
+	send("GET", private, explain.Path, "", token, "")
+	bindings := redisServer.Client(t)
+	routes, err := bindings.Keys(t.Context(), "cm1:*:vn:"+agent[1]).Result()
+	require.NoError(t, err)
+	require.NoError(t, bindings.Del(t.Context(), routes[0]).Err())
+	require.NoError(t, bindings.HSet(t.Context(), routes[0], "0123456789abcdef", "damaged").Err())
+	require.Contains(t, ask("+12025550199", ""), `"internal"`)
+
 	redisServer.Pause(t)
 	send("GET", public, resolve, nobody, token, "")
+	require.Contains(t, ask("+12025550123", ""), `"unavailable"`)
 	send("GET", private, "/readyz", "", "", "")
 	redisServer.Resume(t)
 
@@ -84,7 +105,7 @@ func TestARunningSystemAnswersAsTheOpenAPIDocumentSays(t *testing.T) {
 		slices.Sort(statuses)
 		seen[route] = slices.Compact(statuses)
 	}
-	for _, tag := range []string{"router", "process"} {
+	for _, tag := range []string{"router", "process", "explain"} {
 		for route, statuses := range testkit.Operations(t, privateapi.OpenAPI, tag) {
 			require.Equal(t, statuses, seen[route], route)
 		}

@@ -92,7 +92,7 @@ func requireFewSeries(t *testing.T, reg *prometheus.Registry) {
 	t.Helper()
 	allowed := map[string]bool{}
 	for _, label := range []string{
-		"action", "carrier", "cause", "consumer", "currency", "event", "invariant", "kind", "leg", "outcome", "pool", "reason", "result", "route", "state", "status", "step",
+		"action", "carrier", "trigger", "cause", "consumer", "currency", "event", "invariant", "kind", "leg", "outcome", "pool", "reason", "result", "route", "state", "status", "step",
 		"verb", "verdict", "by", "why",
 	} {
 		allowed[label] = true

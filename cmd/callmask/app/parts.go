@@ -4,11 +4,30 @@ import (
 	"bytes"
 	"context"
 	"log" //nolint:depguard // net/http and promhttp log through it; its output goes to zerolog
+	"os"
 	"regexp"
 	"sync"
 
 	"github.com/rs/zerolog"
+
+	"github.com/callmask/callmask/internal/tracing"
 )
+
+// trace sends spans of the cold paths where the OTEL_* variables say.
+func (a *App) trace(ctx context.Context) error {
+	log := a.log.With().Str("room", "tracing").Logger()
+	var err error
+	if a.tracer, err = tracing.FromEnv(ctx, os.LookupEnv, string(a.cfg.Role), log); err != nil {
+		return err
+	}
+	a.onEnd("tracing", func(ctx context.Context) error {
+		if err := a.tracer.Close(ctx); err != nil {
+			log.Warn().Err(err).Msg("the last spans could not be sent") // no reason to end otherwise than well
+		}
+		return nil
+	})
+	return nil
+}
 
 // part is something that /readyz looks at.
 type part struct {

@@ -124,6 +124,8 @@ func TestEachRoleWorksAsItsOwnNATSUser(t *testing.T) {
 			return err == nil && s.CachedInfo().State.Msgs >= least
 		}, patience, tick, stream)
 	}
+	require.NoError(t, redis.Client(t).FlushAll(t.Context()).Err())
+	require.Eventually(t, func() bool { return strings.Contains(pools(), `"total":20`) }, patience, tick, "restored from the ledger")
 	for _, r := range []*running{al, ro, rep} {
 		require.NoError(t, r.stop())
 	}

@@ -17,8 +17,8 @@ import (
 	"github.com/callmask/callmask/replenisher"
 	"github.com/callmask/callmask/router"
 	"github.com/callmask/callmask/scripts"
-	"github.com/callmask/callmask/vn"
 	"github.com/callmask/callmask/seal"
+	"github.com/callmask/callmask/vn"
 )
 
 const (
@@ -105,7 +105,7 @@ func (a *App) connectBus(ctx context.Context) error {
 	cfg.URL, cfg.Name, cfg.Token = a.at.NATSURL, "callmask "+string(a.cfg.Role), a.at.NATSToken
 	cfg.Inbox = inboxOf(string(a.cfg.Role))
 	cfg.Lazy = a.cfg.Role == settings.Router // answers calls also while NATS is away
-	cfg.Registerer, cfg.Logger = a.reg, a.log.With().Str("room", "events").Logger()
+	cfg.Tracer, cfg.Registerer, cfg.Logger = a.tracer, a.reg, a.log.With().Str("room", "events").Logger()
 	err := a.patiently(ctx, "nats", func(ctx context.Context) error {
 		var err error
 		a.bus, err = events.Connect(ctx, cfg)
@@ -225,11 +225,12 @@ func (a *App) repair(s *stage) (func(vn.Number), error) {
 		return nil, err
 	}
 	s.run("repair", w.Run)
+	a.parts.add(part{name: "repair", check: w.Check})
 	return w.Conflict, nil
 }
 
 func (a *App) allocator(s *stage, conflict func(vn.Number)) (*allocator.Allocator, error) {
-	cfg := allocator.Config{Conflict: conflict, Carriers: Carriers(a.set)}
+	cfg := allocator.Config{Tracer: a.tracer, Conflict: conflict, Carriers: Carriers(a.set)}
 	for i := range a.set.Pools {
 		p := &a.set.Pools[i]
 		cfg.Pools = append(cfg.Pools, allocator.Pool{
@@ -258,7 +259,7 @@ func (a *App) replenisher(s *stage, conflict func(vn.Number)) (*replenisher.Repl
 		return nil, err
 	}
 	cfg := replenisher.Config{
-		Carriers: sellers,
+		Carriers: sellers, Tracer: a.tracer,
 		SealDead: func(payload []byte) ([]byte, error) { return a.keys.Primary().SealBytes(payload, []byte(deadPools)) },
 	}
 	for i := range a.set.Pools {
@@ -279,6 +280,7 @@ func (a *App) replenisher(s *stage, conflict func(vn.Number)) (*replenisher.Repl
 	api := r.API(a.at.APIToken)
 	a.keeperAPI.Store(&api)
 	s.run("replenisher", r.Run)
+	a.parts.add(part{name: "carriers that sell", check: r.Check})
 	s.run("reaper", reaper.Run)
 	return r, nil
 }
@@ -301,9 +303,12 @@ func (a *App) lookups() (*scripts.Store, error) {
 		if cfg.Replicas != nil {
 			a.onEnd("redis client for replicas", func(context.Context) error { return cfg.Replicas.Close() })
 		}
-		if look.Reader, err = router.NewCoalescer(client, cfg, a.reg); err != nil {
+		coalescer, err := router.NewCoalescer(client, cfg, a.reg)
+		if err != nil {
 			return nil, err
 		}
+		look.Reader = coalescer
+		a.parts.add(part{name: "redis for calls", check: coalescer.Check})
 	}
 	calls, err := scripts.New(look, client, a.keys)
 	if err != nil {

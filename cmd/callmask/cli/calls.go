@@ -1,7 +1,6 @@
 package cli
 
 import (
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -14,11 +13,11 @@ import (
 )
 
 type callsCmd struct {
-	Since  time.Duration `default:"1h" help:"How far back to look; the stream keeps 30 days."`
-	Order  string        `help:"Only the calls of this order."`
-	Call   string        `help:"Only the call with this id of the carrier's."`
-	Output string        `short:"o" enum:"table,jsonl" default:"table" help:"${enum}: a table, or one JSON object a line."`
-	Limit  time.Duration `default:"5m" help:"Give up after this time."`
+	Since time.Duration `default:"1h" help:"How far back to look; the stream keeps 30 days."`
+	Order string        `help:"Only the calls of this order."`
+	Call  string        `help:"Only the call with this id of the carrier's."`
+	listOutput
+	Limit time.Duration `default:"5m" help:"Give up after this time."`
 	settings.Flags
 }
 
@@ -55,21 +54,7 @@ func (c *callsCmd) Run(p *Process) error {
 	kept := slices.DeleteFunc(calls, func(r events.CallRecord) bool {
 		return c.Order != "" && r.OrderID != c.Order || c.Call != "" && r.CallID != c.Call
 	})
-	if c.Output == "jsonl" {
-		return printLines(p.Stdout, kept)
-	}
-	return printCalls(p.Stdout, kept)
-}
-
-// printLines prints one JSON object a line.
-func printLines[T any](out io.Writer, rows []T) error {
-	enc := json.NewEncoder(out)
-	for i := range rows {
-		if err := enc.Encode(&rows[i]); err != nil {
-			return fmt.Errorf("print: %w", err)
-		}
-	}
-	return nil
+	return printList(&c.listOutput, p.Stdout, kept, func(out io.Writer) error { return printCalls(out, kept) })
 }
 
 func printCalls(out io.Writer, calls []events.CallRecord) error {
@@ -95,8 +80,5 @@ func printCalls(out io.Writer, calls []events.CallRecord) error {
 			at, r.Carrier, r.CallID, r.OrderID, r.VN, r.Reason, connected, r.Outcome, talked)
 		err = errors.Join(err, line)
 	}
-	if err := errors.Join(err, w.Flush()); err != nil {
-		return fmt.Errorf("print: %w", err)
-	}
-	return nil
+	return errors.Join(err, w.Flush())
 }

@@ -6,9 +6,12 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/rs/zerolog"
+
 	"github.com/callmask/callmask/audit"
 	"github.com/callmask/callmask/cmd/callmask/app"
 	"github.com/callmask/callmask/cmd/callmask/settings"
+	"github.com/callmask/callmask/ledger"
 	"github.com/callmask/callmask/scripts"
 )
 
@@ -17,9 +20,10 @@ type checkCmd struct {
 	History   bool          `help:"Also hold the last 25 hours of assignments and calls against the promises."`
 	Repair    bool          `help:"Make Redis say what the ledger says, after showing what would be done."`
 	Yes       bool          `help:"Repair without asking."`
+	Patience  time.Duration `placeholder:"DURATION" help:"How long a difference of Redis and ledger must persist; 3s by default, 45s with --repair."`
 	Rate      int           `default:"50000" placeholder:"N" help:"Keys of Redis read a second, or four times as many records of NATS."`
-	JSON      bool          `help:"Print as JSON."`
 	Limit     time.Duration `default:"10m" help:"Give up after this time."`
+	output
 	settings.Flags
 }
 
@@ -29,14 +33,15 @@ func (checkCmd) Help() string {
 its last record in the ledger, beside traffic and without a lock. A mismatch counts only when
 it persists while both sides are read again: changes in flight and warnings do not.
 
---repair shows what Redis says, what the ledger says and what would be done, and asks. It needs
-to write to Redis; everything else only reads.
+--repair shows what Redis says, what the ledger says and what would be done, and asks. It looks
+twice, 45 seconds apart (--patience), since so long something may be under way. It needs the settings of the
+allocators and a Redis user who may write; everything else only reads.
 
 Exit code 0: nothing is wrong. 1: mismatches, listed. 2: it could not check.
 
 Examples:
   callmask check                        what callmask all runs here
-  callmask check --redis-only --json    without NATS
+  callmask check --redis-only -o json    without NATS
   callmask check --history              was anybody ever given somebody else's number?
   callmask check --repair               show the differences, ask, repair, check again
   CALLMASK_REDIS_URL=redis://10.0.0.5:6379 CALLMASK_NATS_URL=nats://10.0.0.6:4222 callmask check`
@@ -47,7 +52,11 @@ func (c *checkCmd) Run(p *Process) error {
 	if c.RedisOnly && (c.Repair || c.History) {
 		return errors.New("--redis-only leaves out the ledger, which --repair and --history need")
 	}
-	s, err := p.where() // a missing ${VAR} of a carrier does not keep anybody from checking
+	read := p.where // a missing ${VAR} of a carrier does not keep anybody from checking
+	if c.Repair {
+		read = func() (*settings.Settings, error) { return p.load(false) } // a binding names its carrier
+	}
+	s, err := read()
 	if err != nil {
 		return err
 	}
@@ -74,9 +83,9 @@ func (c *checkCmd) check(ctx context.Context, p *Process, s *settings.Settings) 
 		return nil, err
 	}
 	defer client.Close() //nolint:errcheck // nothing is lost by it
-	store, err := scripts.New(scripts.Config{Timeout: checkTimeout}, client, nil)
+	store, err := scripts.New(scripts.Config{Partitions: s.Partitions, Tombstone: s.Tombstone, Timeout: checkTimeout}, client, nil)
 	if err != nil {
-		return nil, err
+		return nil, settings.Named("tombstone", err)
 	}
 	if err := store.Ping(ctx); err != nil {
 		return nil, settings.Named("redis_url", err)
@@ -89,16 +98,22 @@ func (c *checkCmd) check(ctx context.Context, p *Process, s *settings.Settings) 
 		return nil, fmt.Errorf("%w; --redis-only leaves the ledger out", err)
 	}
 	defer bus.Close()
-	a := audit.New(audit.Config{Rate: c.Rate, StateOnly: !c.History, Suspects: mostSuspects}, store, bus)
+	cfg := audit.Config{Rate: c.Rate, Patience: c.Patience, StateOnly: !c.History, Suspects: mostSuspects}
+	if c.Repair {
+		if cfg.Patience == 0 {
+			cfg.Patience = idleAfter
+		}
+		if err := store.Start(ctx); err != nil {
+			return nil, settings.Named("redis_url", err)
+		}
+	}
+	a := audit.New(cfg, store, bus)
 	found, err := c.round(ctx, p, s, a)
 	if err != nil || !c.Repair {
 		return found, err
 	}
-	by, err := restorer(store, bus, p)
-	if err != nil {
-		return found, err
-	}
-	repaired, err := c.repair(ctx, p, found, store, by)
+	led := ledger.New(store, bus, nil, zerolog.Nop())
+	repaired, err := c.repair(ctx, p, found, store, restorer{ledger.NewRestorer(led, store, bus, app.Carriers(s))})
 	if err != nil || !repaired {
 		return found, err
 	}
@@ -113,7 +128,7 @@ func (c *checkCmd) alone(ctx context.Context, p *Process, s *settings.Settings, 
 	}
 	state.Warnings = append(state.Warnings, warnings...)
 	found := &checked{report: audit.Report{Redis: state, InFlight: state.Cleared}}
-	return found, c.print(p, s, found)
+	return found, c.show(p, s, found)
 }
 
 // mostSuspects is how many numbers are looked at again: a person wants to see all of them.
@@ -130,18 +145,15 @@ func (c *checkCmd) round(ctx context.Context, p *Process, s *settings.Settings, 
 	if found.rows, err = a.Diff(ctx, &r); err != nil {
 		return nil, err
 	}
-	return found, c.print(p, s, found)
+	return found, c.show(p, s, found)
 }
 
-func (c *checkCmd) print(p *Process, s *settings.Settings, found *checked) error {
+func (c *checkCmd) show(p *Process, s *settings.Settings, found *checked) error {
 	if s.NATSURL != "" {
 		found.report.Redis.Warnings = append(found.report.Redis.Warnings,
 			"CALLMASK_NATS_URL: an external NATS must encrypt its store, because orders.assigned holds real numbers")
 	}
-	if c.JSON {
-		return printJSON(p.Stdout, found.json())
-	}
-	return found.print(p.Stdout)
+	return c.print(p.Stdout, found.json(), found.print)
 }
 
 // checkTimeout bounds each command of a check: none of them is large.

@@ -8,33 +8,22 @@ import (
 	"strings"
 	"text/tabwriter"
 
-	"github.com/rs/zerolog"
-
 	"github.com/callmask/callmask/audit"
-	"github.com/callmask/callmask/cmd/callmask/app"
-	"github.com/callmask/callmask/events"
 	"github.com/callmask/callmask/ledger"
 	"github.com/callmask/callmask/scripts"
 	"github.com/callmask/callmask/vn"
 )
 
-// restoring makes Redis say what the ledger says of a number. A mismatch that lasted long
-// enough to be shown to a person is no change that is under way.
-type restoring struct{ *ledger.Restorer }
+// restorer is a ledger's Restorer for numbers that have not changed for as long as anything is
+// ever under way.
+type restorer struct{ *ledger.Restorer }
 
-// Restore implements audit.Restorer.
-func (r restoring) Restore(ctx context.Context, n vn.Number) error {
-	_, err := r.Restorer.Restore(ctx, n, true)
-	return err
-}
-
-// restorer needs the settings of the allocators, because a number's calls are its carrier's.
-func restorer(store *scripts.Store, bus *events.Bus, p *Process) (audit.Restorer, error) {
-	s, err := p.load(false)
-	if err != nil {
-		return nil, err
+func (r restorer) Restore(ctx context.Context, number vn.Number) error {
+	status, err := r.Restorer.Restore(ctx, number, true)
+	if err == nil && status == scripts.RestoreBusy {
+		err = errors.New("it is being changed at this moment; check again")
 	}
-	return restoring{ledger.NewRestorer(ledger.New(store, bus, nil, zerolog.Nop()), store, bus, app.Carriers(s))}, nil
+	return err
 }
 
 // totals puts counters right.

@@ -40,13 +40,17 @@ type commands struct {
 	Order       orderCmd       `cmd:"" group:"Act on a running system:" help:"Give an order its numbers, look at it, extend it, end it."`
 	Pool        poolCmd        `cmd:"" group:"Act on a running system:" help:"List pools, bring numbers in, take numbers out."`
 	Dead        deadCmd        `cmd:"" group:"Act on a running system:" help:"List events that could not be handled; publish them again."`
+	Erase       eraseCmd       `cmd:"" group:"Act on a running system:" help:"Erase what is kept of an order's parties."`
 	Rebuild     rebuildCmd     `cmd:"" group:"Act on a running system:" help:"Restore Redis from the ledger: what it has lost, or all of it."`
 	Keys        keysCmd        `cmd:"" group:"Act on a running system:" help:"Rotate the keys that keep real numbers private."`
 	Explain     explainCmd     `cmd:"" group:"Look:" help:"Say why a call would be connected or refused."`
+	Whois       whoisCmd       `cmd:"" group:"Look:" help:"Say which order held a virtual number at a moment."`
 	Calls       callsCmd       `cmd:"" group:"Look:" help:"Show what became of calls."`
 	Check       checkCmd       `cmd:"" group:"Look:" help:"Check every number, order and counter in Redis."`
+	Doctor      doctorCmd      `cmd:"" group:"Look:" help:"Look at settings, servers, carriers and clocks, and say what to do."`
 	Config      configCmd      `cmd:"" group:"Look:" help:"Print the settings in force, secrets hidden."`
 	Plan        planCmd        `cmd:"" group:"Look:" help:"Say what servers and numbers a load needs."`
+	Completion  completionCmd  `cmd:"" group:"Look:" help:"Print what lets a shell complete commands by Tab."`
 	Version     versionCmd     `cmd:"" group:"Look:" help:"Print the version."`
 }
 
@@ -70,19 +74,12 @@ func Main(p Process) (code int) {
 			code = int(e)
 		}
 	}()
-	var c commands
-	k, err := kong.New(&c,
-		kong.Name("callmask"),
-		kong.Description("Masked calling: two parties of an order phone each other, and neither learns the other's number."),
-		kong.UsageOnError(),
-		kong.ConfigureHelp(kong.HelpOptions{Compact: true, WrapUpperBound: 100}),
-		kong.Writers(p.Stdout, p.Stderr),
-		kong.Exit(func(code int) { panic(exit(code)) }),
-	)
+	k, err := parser(&commands{}, p)
 	if err != nil {
 		fmt.Fprintf(p.Stderr, "callmask: %v\n", err)
 		return ExitFailed
 	}
+	p.complete(k)
 	if len(p.Args) == 0 {
 		p.Args = []string{"--help"}
 	}
@@ -112,6 +109,19 @@ func Main(p Process) (code int) {
 	return ExitFailed
 }
 
+// parser reads the command line into c.
+func parser(c *commands, p Process) (*kong.Kong, error) {
+	return kong.New(c,
+		kong.Name("callmask"),
+		kong.Description("Masked calling: two parties of an order phone each other, and neither learns the other's number.\n\n"+
+			"Exit codes: 0 done, 1 callmask said no, 2 it could not be done."),
+		kong.UsageOnError(),
+		kong.ConfigureHelp(kong.HelpOptions{Compact: true, WrapUpperBound: 100}),
+		kong.Writers(p.Stdout, p.Stderr),
+		kong.Exit(func(code int) { panic(exit(code)) }),
+	)
+}
+
 func oneLine(err error) string { return strings.ReplaceAll(err.Error(), "\n", "; ") }
 
 // load reads the settings that the command's flags, the environment and the file
@@ -125,23 +135,20 @@ func (p *Process) where() (*settings.Settings, error) {
 	return settings.Load(settings.Input{Flags: p.flags, Env: p.Env, Lenient: true})
 }
 
-type versionCmd struct {
-	JSON bool `help:"Print as JSON."`
-}
+type versionCmd struct{ output }
 
 // Help implements kong.HelpProvider.
 func (versionCmd) Help() string {
-	return "Example:\n  callmask version --json"
+	return "Example:\n  callmask version -o json"
 }
 
 // Run runs the command.
 func (c *versionCmd) Run(p *Process) error {
 	v := Version()
-	if c.JSON {
-		return printJSON(p.Stdout, v)
-	}
-	_, err := fmt.Fprintf(p.Stdout, "callmask %s (%s, %s)\n", v.Version, v.Revision, v.Go)
-	return err
+	return c.print(p.Stdout, v, func(w io.Writer) error {
+		_, err := fmt.Fprintf(w, "callmask %s (%s, %s)\n", v.Version, v.Revision, v.Go)
+		return err
+	})
 }
 
 // BuildVersion says which build this is.

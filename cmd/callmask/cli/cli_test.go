@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"fmt"
 	"net"
 	"os"
 	"path/filepath"
@@ -11,6 +12,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/goccy/go-yaml"
 	"github.com/rs/zerolog"
 	"github.com/stretchr/testify/require"
 	"go.uber.org/goleak"
@@ -20,6 +22,9 @@ import (
 )
 
 func TestMain(m *testing.M) {
+	if os.Getenv("CALLMASK_TEST_MAIN") != "" { // a shell in a test runs this binary as callmask
+		os.Exit(Main(Process{Args: os.Args[1:], Stdin: os.Stdin, Stdout: os.Stdout, Stderr: os.Stderr, Env: os.LookupEnv}))
+	}
 	// fasthttp keeps the time of its Date header in a goroutine of the whole process.
 	goleak.VerifyTestMain(m, goleak.IgnoreAnyFunction("github.com/valyala/fasthttp.updateServerDate.func1"))
 }
@@ -224,42 +229,107 @@ func TestKeysMakeAKeysetWhereThereIsNone(t *testing.T) {
 	require.Equal(t, ExitFailed, e.run(t, "keys", "promote").code)
 }
 
+// Over all commands of the model: one that is added without an example fails here.
 func TestEveryCommandHasHelpWithAnExample(t *testing.T) {
 	t.Parallel()
 	e := &terminal{}
-	for _, args := range [][]string{
-		{"all"},
-		{"router"},
-		{"allocator"},
-		{"replenisher"},
-		{"demo"},
-		{"check"},
-		{"explain"},
-		{"config"},
-		{"version"},
-		{"order", "put"},
-		{"order", "get"},
-		{"order", "extend"},
-		{"order", "end"},
-		{"pool", "list"},
-		{"pool", "import"},
-		{"pool", "drain"},
-		{"pool", "release"},
-		{"pool", "reconcile"},
-		{"pool", "plan"},
-		{"calls"},
-		{"dead", "list"},
-		{"dead", "replay"},
-		{"keys", "list"},
-		{"keys", "add"},
-		{"keys", "promote"},
-		{"keys", "drop"},
-	} {
-		out := e.done(t, append(args, "--help")...)
-		require.Regexp(t, `Examples?:`, out, args)
-		require.Contains(t, out, "callmask "+strings.Join(args, " "), args)
+	k, err := parser(&commands{}, Process{})
+	require.NoError(t, err)
+	leaves := k.Model.Leaves(true)
+	require.Greater(t, len(leaves), 25)
+	page, err := Reference()
+	require.NoError(t, err)
+	for _, n := range leaves {
+		path := n.FullPath() // with the name of the binary
+		out := e.done(t, append(strings.Fields(path)[1:], "--help")...)
+		_, examples, found := strings.Cut(out, "Example")
+		require.True(t, found, path)
+		require.Contains(t, examples, path, "an example shows the command itself")
+		require.NotEmpty(t, n.Help, path)
+		require.Contains(t, page, "\n### "+path+"\n")
 	}
 	require.Contains(t, e.done(t), "Usage: callmask <command>")
+}
+
+// Each code for what the page of commands says, by real commands.
+func TestExitCodesAreThoseOfThePage(t *testing.T) {
+	t.Parallel()
+	page, err := os.ReadFile("../../../docs/cli.md")
+	require.NoError(t, err)
+	nobody := freeAddr(t)
+	e := &terminal{env: map[string]string{
+		"CALLMASK_DATA_DIR": t.TempDir(), "CALLMASK_API_TOKEN": "token-token-token", "CALLMASK_ADMIN_ADDR": nobody,
+		"CALLMASK_EMBEDDED_REDIS_ADDR": nobody, "CALLMASK_EMBEDDED_NATS_ADDR": nobody,
+	}}
+	for code, lines := range map[int][]string{
+		ExitDone:   {"version", "--help", "order --help", "pool plan --orders-per-hour 1", "config --demo"},
+		ExitNo:     {"whois banana", "doctor --timeout 1s"},
+		ExitFailed: {"dance", "version -o xml", "pool list", "order get ../pools", "keys list", "config --check /nowhere", "doctor --config /nowhere"},
+	} {
+		require.Contains(t, string(page), fmt.Sprintf("\n| %d | ", code))
+		for _, line := range lines {
+			r := e.run(t, strings.Fields(line)...)
+			require.Equal(t, code, r.code, "%s: %s", line, r.err)
+			require.Equal(t, code != ExitDone, r.err != "", line)
+		}
+	}
+	full, err := os.OpenFile("/dev/full", os.O_WRONLY, 0)
+	require.NoError(t, err)
+	t.Cleanup(func() { require.NoError(t, full.Close()) })
+	var errs bytes.Buffer
+	require.Equal(t, ExitFailed, Main(Process{Args: []string{"version", "-o", "json"}, Stdout: full, Stderr: &errs, Env: os.LookupEnv}))
+	require.Contains(t, errs.String(), "no space left")
+}
+
+// The forms of one command's data hold the same; those of the others are made the same way.
+func TestDataIsPrintedAsTableJSONAndYAML(t *testing.T) {
+	t.Parallel()
+	e := &terminal{}
+	k, err := parser(&commands{}, Process{})
+	require.NoError(t, err)
+	for _, n := range k.Model.Leaves(true) {
+		for _, f := range n.Flags {
+			if f.Name == "json" {
+				require.True(t, f.Hidden, "%s: -o json is the way that is shown", n.FullPath())
+			}
+			if f.Name == "output" {
+				require.Subset(t, f.EnumSlice(), []string{"table", "json", "yaml"}, n.FullPath())
+			}
+		}
+	}
+	plan := []string{"pool", "plan", "--orders-per-hour", "100", "-o"}
+	var fromJSON, fromYAML map[string]any
+	require.NoError(t, json.Unmarshal([]byte(e.done(t, append(plan, "json")...)), &fromJSON))
+	text := e.done(t, append(plan, "yaml")...)
+	require.NoError(t, yaml.Unmarshal([]byte(text), &fromYAML))
+	require.Equal(t, fmt.Sprint(fromJSON), fmt.Sprint(fromYAML))
+	require.True(t, strings.HasPrefix(text, "erlangs: "), "in the order of JSON")
+	require.Contains(t, e.done(t, append(plan, "table")...), "orders at once")
+
+	var out bytes.Buffer
+	rows := []keyRow{{ID: 1, State: "primary"}, {ID: 2, State: "next"}}
+	require.NoError(t, printList(&listOutput{Output: asLines}, &out, rows, nil))
+	require.Equal(t, 2, strings.Count(out.String(), "\n"))
+	out.Reset()
+	require.NoError(t, printList[keyRow](&listOutput{Output: asJSON}, &out, nil, nil))
+	require.Equal(t, "[]\n", out.String(), "no rows are a list too")
+}
+
+func TestColoursAreForTerminalsThatWantThem(t *testing.T) {
+	t.Parallel()
+	pty, err := os.OpenFile("/dev/ptmx", os.O_RDWR, 0)
+	require.NoError(t, err)
+	t.Cleanup(func() { require.NoError(t, pty.Close()) })
+	for _, c := range []struct {
+		env  map[string]string
+		want bool
+	}{
+		{nil, true}, {map[string]string{"NO_COLOR": "1"}, false}, {map[string]string{"NO_COLOR": ""}, true}, {map[string]string{"TERM": "dumb"}, false},
+	} {
+		p := Process{Env: func(name string) (string, bool) { v, ok := c.env[name]; return v, ok }}
+		require.Equal(t, c.want, p.colours(pty), c.env)
+		require.False(t, p.colours(&bytes.Buffer{}))
+	}
 }
 
 func TestConfigShowsAndChecks(t *testing.T) {

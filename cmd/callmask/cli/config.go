@@ -1,9 +1,7 @@
 package cli
 
 import (
-	"encoding/json"
 	"fmt"
-	"io"
 
 	"github.com/callmask/callmask/cmd/callmask/settings"
 )
@@ -47,10 +45,4 @@ func (c *configCmd) Run(p *Process) error {
 		return err
 	}
 	return s.Print(p.Stdout)
-}
-
-func printJSON(w io.Writer, v any) error {
-	e := json.NewEncoder(w)
-	e.SetIndent("", "  ")
-	return e.Encode(v)
 }

@@ -48,9 +48,9 @@ func (f *deadFilter) read(ctx context.Context, p *Process, bus *events.Bus, repl
 type deadListCmd struct {
 	deadFilter
 
-	All    bool          `help:"Also those that were published again already."`
-	Output string        `short:"o" enum:"table,jsonl" default:"table" help:"${enum}: a table, or one JSON object a line."`
-	Limit  time.Duration `default:"5m" help:"Give up after this time."`
+	All bool `help:"Also those that were published again already."`
+	listOutput
+	Limit time.Duration `default:"5m" help:"Give up after this time."`
 	settings.Flags
 }
 
@@ -87,10 +87,7 @@ func (c *deadListCmd) Run(p *Process) error {
 	for i := range letters {
 		rows[i] = showLetter(&letters[i])
 	}
-	if c.Output == "jsonl" {
-		return printLines(p.Stdout, rows)
-	}
-	return printDead(p.Stdout, rows)
+	return printList(&c.listOutput, p.Stdout, rows, func(out io.Writer) error { return printDead(out, rows) })
 }
 
 // deadRow is a dead letter as it is shown.
@@ -130,10 +127,7 @@ func printDead(out io.Writer, rows []deadRow) error {
 			r.At.UTC().Format(time.DateTime), r.State, r.Subject, r.OrderID, r.Consumer, r.Deliveries, r.Reason)
 		err = errors.Join(err, line)
 	}
-	if err := errors.Join(err, w.Flush()); err != nil {
-		return fmt.Errorf("print: %w", err)
-	}
-	return nil
+	return errors.Join(err, w.Flush())
 }
 
 type deadReplayCmd struct {

@@ -56,7 +56,7 @@ func (c *demoCmd) Run(p *Process) error {
 	}
 	log := zerolog.Nop()
 	if c.Verbose {
-		log = zerolog.New(zerolog.ConsoleWriter{Out: p.Stderr, TimeFormat: time.TimeOnly, NoColor: !isTerminal(p.Stderr)}).
+		log = zerolog.New(zerolog.ConsoleWriter{Out: p.Stderr, TimeFormat: time.TimeOnly, NoColor: !p.colours(p.Stderr)}).
 			With().Timestamp().Logger()
 	}
 	redis.SetLogger(&app.MaskedLog{Logger: log})
@@ -110,7 +110,7 @@ func (c *demoCmd) play(ctx context.Context, p *Process, at app.Endpoints, seller
 	}
 	defer phone.Close()
 	s := &story{
-		out: p.Stdout, colours: isTerminal(p.Stdout), phone: phone, redis: at.RedisURL, market: sellers,
+		out: p.Stdout, colours: p.colours(p.Stdout), phone: phone, redis: at.RedisURL, market: sellers,
 		api: &client{
 			base: "http://" + at.Admin, token: at.APIToken,
 			http: &http.Client{Timeout: requestTimeout, Transport: &http.Transport{DisableKeepAlives: true}},

@@ -17,7 +17,7 @@ type explainCmd struct {
 	Calling string `arg:"" help:"Who dials; national ones are read as in the pool's region, anonymous is a withheld one."`
 	Carrier string `help:"The carrier that announces the call; by default the number's own."`
 	Reveal  bool   `help:"Show real numbers in clear; the audit (stream AUDIT) keeps that you did."`
-	Output  string `short:"o" enum:"table,json" default:"table" help:"${enum}: a table or JSON."`
+	output
 	settings.ServerFlags
 }
 
@@ -47,12 +47,7 @@ func (c *explainCmd) Run(p *Process) error {
 	if _, err := api.call(context.Background(), http.MethodPost, explain.Path, body, &e); err != nil {
 		return err
 	}
-	if c.Output == "json" {
-		err = printJSON(p.Stdout, e)
-	} else {
-		err = printExplanation(p.Stdout, &e)
-	}
-	if err != nil {
+	if err := c.print(p.Stdout, &e, func(out io.Writer) error { return printExplanation(out, &e) }); err != nil {
 		return err
 	}
 	if e.Action != "connect" {

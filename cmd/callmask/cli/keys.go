@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"path/filepath"
 	"text/tabwriter"
@@ -41,7 +42,7 @@ func (p *Process) keyset() (string, *settings.Settings, error) {
 }
 
 type keysListCmd struct {
-	JSON bool `help:"Print as JSON."`
+	output
 	keyFlags
 }
 
@@ -60,24 +61,25 @@ func (c *keysListCmd) Run(p *Process) error {
 	if err != nil {
 		return err
 	}
-	if c.JSON {
-		type row struct {
-			ID      byte      `json:"id"`
-			State   string    `json:"state"`
-			Created time.Time `json:"created"`
-		}
-		rows := []row{}
-		for _, k := range keys.List() {
-			rows = append(rows, row{k.ID, string(k.State), k.Created.UTC()})
-		}
-		return printJSON(p.Stdout, rows)
-	}
-	w := tabwriter.NewWriter(p.Stdout, 0, 0, 2, ' ', 0)
-	fmt.Fprint(w, "ID\tSTATE\tCREATED\n")
+	rows := []keyRow{}
 	for _, k := range keys.List() {
-		fmt.Fprintf(w, "%d\t%s\t%s\n", k.ID, k.State, k.Created.UTC().Format(time.RFC3339))
+		rows = append(rows, keyRow{k.ID, string(k.State), k.Created.UTC()})
 	}
-	return w.Flush()
+	return c.print(p.Stdout, rows, func(out io.Writer) error {
+		w := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
+		fmt.Fprint(w, "ID\tSTATE\tCREATED\n")
+		for _, r := range rows {
+			fmt.Fprintf(w, "%d\t%s\t%s\n", r.ID, r.State, r.Created.Format(time.RFC3339))
+		}
+		return w.Flush()
+	})
+}
+
+// keyRow is a key as it is shown.
+type keyRow struct {
+	ID      byte      `json:"id"`
+	State   string    `json:"state"`
+	Created time.Time `json:"created"`
 }
 
 type keysAddCmd struct{ keyFlags }

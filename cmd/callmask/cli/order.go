@@ -3,6 +3,7 @@ package cli
 import (
 	"context"
 	"fmt"
+	"io"
 	"net/http"
 	"net/url"
 	"strings"
@@ -32,11 +33,8 @@ type orderAnswer struct {
 	} `json:"parties,omitempty"`
 }
 
-func (o *orderAnswer) print(p *Process, asJSON bool) error {
-	if asJSON {
-		return printJSON(p.Stdout, o)
-	}
-	w := tabwriter.NewWriter(p.Stdout, 0, 0, 2, ' ', 0)
+func (o *orderAnswer) table(out io.Writer) error {
+	w := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
 	fmt.Fprintf(w, "order\t%s\n", o.OrderID)
 	for _, row := range [][2]string{{"pool", o.Pool}, {"state", o.State}, {"reason", o.Reason}, {"expires at", o.ExpiresAt}} {
 		if row[1] != "" {
@@ -62,7 +60,7 @@ type orderPutCmd struct {
 	Parties []string `arg:"" help:"role=number for each party, at least two."`
 	Pool    string   `required:"" help:"The pool to take the numbers from."`
 	TTL     string   `help:"How long the lease lasts, such as 90m; by default the pool's."`
-	JSON    bool     `help:"Print as JSON."`
+	output
 	settings.ServerFlags
 }
 
@@ -70,7 +68,7 @@ type orderPutCmd struct {
 func (orderPutCmd) Help() string {
 	return `Examples:
   callmask order put order-1 --pool demo customer=+12025550123 agent=+12025550145
-  callmask order put order-1 --pool demo --ttl 90m customer=+12025550123 agent=+12025550145 --json
+  callmask order put order-1 --pool demo --ttl 90m customer=+12025550123 agent=+12025550145 -o json
 
 Exit code 1: the pool is empty, or the order exists otherwise or has ended.`
 }
@@ -93,11 +91,11 @@ func (c *orderPutCmd) Run(p *Process) error {
 		}
 		body.Parties = append(body.Parties, party{role, number})
 	}
-	return p.order(http.MethodPut, c.ID, body, c.JSON)
+	return p.order(http.MethodPut, c.ID, body, &c.output)
 }
 
 // order sends one request about an order and prints the order.
-func (p *Process) order(method, id string, body any, asJSON bool) error {
+func (p *Process) order(method, id string, body any, form *output) error {
 	path, err := orderPath(id)
 	if err != nil {
 		return err
@@ -110,27 +108,27 @@ func (p *Process) order(method, id string, body any, asJSON bool) error {
 	if _, err := api.call(context.Background(), method, path, body, &o); err != nil {
 		return err
 	}
-	return o.print(p, asJSON)
+	return form.print(p.Stdout, &o, o.table)
 }
 
 type orderGetCmd struct {
-	ID   string `arg:"" help:"The order's id."`
-	JSON bool   `help:"Print as JSON."`
+	ID string `arg:"" help:"The order's id."`
+	output
 	settings.ServerFlags
 }
 
 // Help implements kong.HelpProvider.
 func (orderGetCmd) Help() string {
-	return "Example:\n  callmask order get order-1\n\nExit code 1: there is no such order."
+	return "Examples:\n  callmask order get order-1\n  callmask order get order-1 -o json\n\nExit code 1: there is no such order."
 }
 
 // Run shows the order.
-func (c *orderGetCmd) Run(p *Process) error { return p.order(http.MethodGet, c.ID, nil, c.JSON) }
+func (c *orderGetCmd) Run(p *Process) error { return p.order(http.MethodGet, c.ID, nil, &c.output) }
 
 type orderExtendCmd struct {
-	ID   string `arg:"" help:"The order's id."`
-	TTL  string `arg:"" help:"From now, such as 30m."`
-	JSON bool   `help:"Print as JSON."`
+	ID  string `arg:"" help:"The order's id."`
+	TTL string `arg:"" help:"From now, such as 30m."`
+	output
 	settings.ServerFlags
 }
 
@@ -141,7 +139,7 @@ func (orderExtendCmd) Help() string {
 
 // Run moves the lease's end.
 func (c *orderExtendCmd) Run(p *Process) error {
-	return p.order(http.MethodPatch, c.ID, map[string]string{"ttl": c.TTL}, c.JSON)
+	return p.order(http.MethodPatch, c.ID, map[string]string{"ttl": c.TTL}, &c.output)
 }
 
 type orderEndCmd struct {

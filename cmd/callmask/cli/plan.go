@@ -2,6 +2,7 @@ package cli
 
 import (
 	"fmt"
+	"io"
 	"text/tabwriter"
 	"time"
 
@@ -24,7 +25,7 @@ type planCmd struct {
 	MasterGiB     float64       `name:"master-gib" default:"16" help:"GiB that one Redis master may use."`
 	Pools         int           `help:"Pools that share the orders evenly; by default as few as have a million numbers at most."`
 	Headroom      float64       `default:"2" help:"How many times the measured need is planned for."`
-	Output        string        `short:"o" default:"table" enum:"table,json" help:"Print a table or json."`
+	output
 }
 
 // Help implements kong.HelpProvider.
@@ -48,14 +49,11 @@ func (c *planCmd) Run(p *Process) error {
 	if err != nil {
 		return err
 	}
-	if c.Output == "json" {
-		return printJSON(p.Stdout, made)
-	}
-	return printPlan(p, &made, c.Headroom)
+	return c.print(p.Stdout, &made, func(out io.Writer) error { return printPlan(out, &made, c.Headroom) })
 }
 
-func printPlan(p *Process, m *sizing.Plan, headroom float64) error {
-	w := tabwriter.NewWriter(p.Stdout, 0, 0, 2, ' ', 0)
+func printPlan(out io.Writer, m *sizing.Plan, headroom float64) error {
+	w := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
 	row := func(name, value, about string, args ...any) {
 		fmt.Fprintf(w, "%s\t%s\t%s\n", name, value, fmt.Sprintf(about, args...))
 	}

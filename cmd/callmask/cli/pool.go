@@ -3,6 +3,7 @@ package cli
 import (
 	"context"
 	"fmt"
+	"io"
 	"net/http"
 	"net/url"
 	"text/tabwriter"
@@ -21,12 +22,14 @@ type poolCmd struct {
 }
 
 type poolListCmd struct {
-	JSON bool `help:"Print as JSON."`
+	output
 	settings.ServerFlags
 }
 
 // Help implements kong.HelpProvider.
-func (poolListCmd) Help() string { return "Example:\n  callmask pool list" }
+func (poolListCmd) Help() string {
+	return "Examples:\n  callmask pool list\n  callmask pool list -o json"
+}
 
 type poolRow struct {
 	Name     string `json:"name"`
@@ -47,15 +50,14 @@ func (c *poolListCmd) Run(p *Process) error {
 	if _, err := api.call(context.Background(), http.MethodGet, "/v1/pools", nil, &rows); err != nil {
 		return err
 	}
-	if c.JSON {
-		return printJSON(p.Stdout, rows)
-	}
-	w := tabwriter.NewWriter(p.Stdout, 0, 0, 2, ' ', tabwriter.AlignRight)
-	fmt.Fprint(w, "POOL\tFREE\tLEASED\tCOOLING\tDRAINING\tTOTAL\t\n")
-	for _, r := range rows {
-		fmt.Fprintf(w, "%s\t%d\t%d\t%d\t%d\t%d\t\n", r.Name, r.Free, r.Leased, r.Cooling, r.Draining, r.Total)
-	}
-	return w.Flush()
+	return c.print(p.Stdout, rows, func(out io.Writer) error {
+		w := tabwriter.NewWriter(out, 0, 0, 2, ' ', tabwriter.AlignRight)
+		fmt.Fprint(w, "POOL\tFREE\tLEASED\tCOOLING\tDRAINING\tTOTAL\t\n")
+		for _, r := range rows {
+			fmt.Fprintf(w, "%s\t%d\t%d\t%d\t%d\t%d\t\n", r.Name, r.Free, r.Leased, r.Cooling, r.Draining, r.Total)
+		}
+		return w.Flush()
+	})
 }
 
 func poolPath(pool string) (string, error) {

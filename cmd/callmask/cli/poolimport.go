@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"net/http"
 	"regexp"
 	"slices"
@@ -19,7 +20,7 @@ type poolImportCmd struct {
 	Numbers []string `arg:"" optional:"" help:"The numbers; a name that ends in .csv is a file of them, - reads them from standard input."`
 	Carrier string   `help:"The carrier that they belong to, as in the settings; a column of the file may name it instead."`
 	File    string   `placeholder:"FILE" help:"Read numbers from a file: .csv with the columns number and carrier, else one or more a line, # starts a comment."`
-	JSON    bool     `help:"Print as JSON."`
+	output
 	settings.ServerFlags
 }
 
@@ -99,7 +100,7 @@ func (c *poolImportCmd) Run(p *Process) error {
 		shown.at(sent, len(entries))
 	}
 	shown.end()
-	return all.print(p, c.JSON, given)
+	return all.print(p, &c.output, given)
 }
 
 // nextBatch returns as many of the first entries as one request can carry: those of one
@@ -112,26 +113,27 @@ func nextBatch(entries []entry) []entry {
 	return entries[:min(n, batch)]
 }
 
-func (i *imported) print(p *Process, asJSON bool, given int) error {
+func (i *imported) print(p *Process, form *output, given int) error {
 	slices.SortFunc(i.Refused, func(a, b refusedEntry) int { return a.at - b.at })
-	if asJSON {
-		if err := printJSON(p.Stdout, i); err != nil {
-			return err
-		}
-	} else {
-		for _, r := range i.Refused {
-			fmt.Fprintf(p.Stdout, "%s: %s\n", r.Where, r.Detail)
-		}
-		fmt.Fprintf(p.Stdout, "%d added, %d were there already", i.Added, i.Present)
-		if len(i.Refused) > 0 {
-			fmt.Fprintf(p.Stdout, ", %d refused", len(i.Refused))
-		}
-		fmt.Fprintln(p.Stdout)
+	if err := form.print(p.Stdout, i, i.table); err != nil {
+		return err
 	}
 	if len(i.Refused) > 0 {
 		return &noError{fmt.Errorf("%d of %d were refused, the first (%s): %s", len(i.Refused), given, i.Refused[0].Where, i.Refused[0].Detail)}
 	}
 	return nil
+}
+
+func (i *imported) table(out io.Writer) error {
+	for _, r := range i.Refused {
+		fmt.Fprintf(out, "%s: %s\n", r.Where, r.Detail)
+	}
+	fmt.Fprintf(out, "%d added, %d were there already", i.Added, i.Present)
+	if len(i.Refused) > 0 {
+		fmt.Fprintf(out, ", %d refused", len(i.Refused))
+	}
+	_, err := fmt.Fprintln(out)
+	return err
 }
 
 // importAll imports entries of one carrier. The API takes all or none: what it refuses

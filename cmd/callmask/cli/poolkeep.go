@@ -67,7 +67,7 @@ type poolReconcileCmd struct {
 	Pool    string        `help:"Take numbers that are ours and of no known pool into this one."`
 	Force   bool          `help:"Act although much is missing, and on numbers whose calls go elsewhere."`
 	Timeout time.Duration `default:"15m" help:"How long to wait."`
-	JSON    bool          `help:"Print as JSON."`
+	output
 	settings.ServerFlags
 }
 
@@ -109,7 +109,7 @@ func (c *poolReconcileCmd) Run(p *Process) error {
 	diff, err := api.reconcile(ctx, "/v1/carriers/"+url.PathEscape(c.Carrier)+"/reconcile", ask, shown.at)
 	shown.end()
 	if diff != nil {
-		if err := c.print(p, diff); err != nil {
+		if err := c.print(p.Stdout, diff, func(out io.Writer) error { return printDiff(out, diff) }); err != nil {
 			return err
 		}
 	}
@@ -160,12 +160,9 @@ func (c *client) reconcile(ctx context.Context, path string, ask any, progress f
 	}
 }
 
-func (c *poolReconcileCmd) print(p *Process, d *replenisher.Diff) error {
-	if c.JSON {
-		return printJSON(p.Stdout, d)
-	}
+func printDiff(out io.Writer, d *replenisher.Diff) error {
 	if len(d.Rows) > 0 {
-		w := tabwriter.NewWriter(p.Stdout, 0, 0, 2, ' ', 0)
+		w := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
 		fmt.Fprint(w, "VN\tPOOL\tACTION\tDETAIL\n")
 		for _, r := range d.Rows {
 			if r.Error != "" {
@@ -176,15 +173,15 @@ func (c *poolReconcileCmd) print(p *Process, d *replenisher.Diff) error {
 		if err := w.Flush(); err != nil {
 			return err
 		}
-		fmt.Fprintln(p.Stdout)
+		fmt.Fprintln(out)
 	}
-	fmt.Fprintf(p.Stdout, "%s lists %d numbers, %d are ours here: %d in both, %d imported and not listed, %d of others left alone, %d rows\n",
+	fmt.Fprintf(out, "%s lists %d numbers, %d are ours here: %d in both, %d imported and not listed, %d of others left alone, %d rows\n",
 		d.Carrier, d.Listed, d.Ours, d.Agreed, d.Imported, d.Foreign, len(d.Rows))
 	switch {
 	case d.DryRun && d.Brake != "":
-		fmt.Fprintln(p.Stdout, "dry run: nothing was changed, and without --force nothing would be: too much is missing")
+		fmt.Fprintln(out, "dry run: nothing was changed, and without --force nothing would be: too much is missing")
 	case d.DryRun:
-		fmt.Fprintln(p.Stdout, "dry run: nothing was changed")
+		fmt.Fprintln(out, "dry run: nothing was changed")
 	}
 	return nil
 }

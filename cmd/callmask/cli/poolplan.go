@@ -2,6 +2,7 @@ package cli
 
 import (
 	"fmt"
+	"io"
 	"strconv"
 	"strings"
 	"text/tabwriter"
@@ -21,7 +22,7 @@ type poolPlanCmd struct {
 	LeadTime      time.Duration `default:"5m" help:"From falling below low water until bought numbers are there."`
 	Price         string        `placeholder:"1.15" help:"What a number costs a month."`
 	Currency      string        `placeholder:"USD" help:"Of the price."`
-	JSON          bool          `help:"Print as JSON."`
+	output
 }
 
 // Help implements kong.HelpProvider.
@@ -77,14 +78,11 @@ func (c *poolPlanCmd) Run(p *Process) error {
 			return err
 		}
 	}
-	if c.JSON {
-		return printJSON(p.Stdout, out)
-	}
-	return out.print(p)
+	return c.print(p.Stdout, &out, out.table)
 }
 
-func (o *planned) print(p *Process) error {
-	w := tabwriter.NewWriter(p.Stdout, 0, 0, 2, ' ', 0)
+func (o *planned) table(out io.Writer) error {
+	w := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
 	row := func(name, value, about string) { fmt.Fprintf(w, "%s\t%s\t%s\n", name, value, about) }
 	row("orders at once", strconv.Itoa(o.Orders), fmt.Sprintf("%.1f on average in the busiest hour", o.Erlangs))
 	row("numbers", strconv.Itoa(o.VNs), fmt.Sprintf("%.3g of the orders find too few", o.Blocking))

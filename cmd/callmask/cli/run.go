@@ -97,9 +97,16 @@ func (p *Process) logger(s *settings.Settings) (log zerolog.Logger, console bool
 	console = s.LogFormat == "console" || s.LogFormat == "auto" && isTerminal(p.Stderr)
 	w := p.Stderr
 	if console {
-		w = zerolog.ConsoleWriter{Out: p.Stderr, TimeFormat: time.TimeOnly, NoColor: !isTerminal(p.Stderr)}
+		w = zerolog.ConsoleWriter{Out: p.Stderr, TimeFormat: time.TimeOnly, NoColor: !p.colours(p.Stderr)}
 	}
 	return zerolog.New(w).Level(s.LogLevel).With().Timestamp().Logger(), console
+}
+
+// colours tells whether what is written to w may be coloured (https://no-color.org).
+func (p *Process) colours(w io.Writer) bool {
+	no, _ := p.Env("NO_COLOR")
+	term, _ := p.Env("TERM")
+	return no == "" && term != "dumb" && isTerminal(w)
 }
 
 // isTerminal tells whether w is a person's terminal.
