@@ -29,6 +29,8 @@ const (
 	extendEnded     = 3
 	extendForwarded = 4
 
+	releaseCold = 4
+
 	refillDone = 1
 
 	drainLeft     = 1
@@ -90,7 +92,9 @@ func settleArgs(
 // Release ends the order for the given reason (vn.Completed or vn.Cancelled), or as
 // expired when its lease has run out already. It stops routing at once. The same again
 // gives the same Release. An order that is unknown leaves a tombstone, so that an
-// `assigned` that comes late changes nothing; its Release is not Known.
+// `assigned` that comes late changes nothing; its Release is not Known. Where a partition
+// has lost its data the order may be one that was forgotten, and lives in the ledger: that
+// is vn.ErrCold, and nothing was done.
 func (s *Store) Release(ctx context.Context, orderID string, reason vn.EndReason) (Release, error) {
 	home := s.layout.home(orderID)
 	rec, err := s.releaseIn(ctx, home, orderID, reason)
@@ -122,6 +126,9 @@ func (s *Store) releaseIn(ctx context.Context, partition int, orderID string, re
 	answer, err := s.run(ctx, s.scripts.release, keys, args)
 	if err != nil {
 		return nil, fmt.Errorf("release: %w", err)
+	}
+	if answer.int(0) == releaseCold {
+		return nil, vn.ErrCold
 	}
 	rec, err := s.parseRecord(answer.hash(1))
 	if err != nil {

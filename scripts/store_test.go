@@ -240,7 +240,8 @@ func TestACatchUpReapEndsAtMostFiftyOrdersACall(t *testing.T) {
 
 func testAColdPartitionNeitherAllocatesNorTakesNumbers(t *testing.T, f *fixture) {
 	t.Helper()
-	f.refill(t, sim, vns(2)...)
+	f.refill(t, sim, vns(4)...)
+	f.allocate(t, "known", customer, agent)
 	require.NoError(t, f.client.HDel(t.Context(), metaKey(f.prefix), "ready").Err())
 	ready, err := f.Ready(t.Context())
 	require.NoError(t, err)
@@ -249,6 +250,13 @@ func testAColdPartitionNeitherAllocatesNorTakesNumbers(t *testing.T, f *fixture)
 	require.ErrorIs(t, err, vn.ErrCold)
 	_, err = f.Refill(t.Context(), pool, "sim", []Owned{{VN: 447700900100, Ref: "x"}})
 	require.ErrorIs(t, err, vn.ErrCold)
+	// An order that it does not know may be one that it has forgotten.
+	_, err = f.Release(t.Context(), "o", vn.Completed)
+	require.ErrorIs(t, err, vn.ErrCold)
+	require.Zero(t, f.client.Exists(t.Context(), orderKey(f.prefix, "o")).Val(), "no tombstone was left")
+	r, err := f.Release(t.Context(), "known", vn.Completed)
+	require.NoError(t, err)
+	require.True(t, r.Known)
 }
 
 func testRefillLeavesForeignNumbersAloneAndUndoesADrain(t *testing.T, f *fixture) {
