@@ -195,6 +195,7 @@ func TestEveryStatusHasItsName(t *testing.T) {
 	f("extend", extendExtended, "EXTENDED")
 	f("extend", extendUnknown, "UNKNOWN")
 	f("release", releaseCold, "COLD")
+	f("settle", settleBehind, "BEHIND")
 	f("refill", refillDone, "DONE")
 	f("drain", drainLeft, "LEFT")
 	f("drain", drainDraining, "DRAINING")

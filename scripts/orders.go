@@ -31,6 +31,8 @@ const (
 
 	releaseCold = 4
 
+	settleBehind = 3
+
 	refillDone = 1
 
 	drainLeft     = 1
@@ -39,9 +41,14 @@ const (
 	drainBusy     = 4
 )
 
+// ErrBehind means that Redis has lost, by a failover, what the ledger has just accepted: it
+// must be restored from there. It is a vn.ErrUnavailable.
+var ErrBehind = fmt.Errorf("%w: Redis has lost a change that the ledger holds", vn.ErrUnavailable)
+
 // SettleAssigned notes that the ledger holds the records of an assignment, one
 // sequence per party, and that the apps were told. Where the order has moved on since
 // (extended, ended) only the fences are kept, and what followed is settled on its own.
+// ErrBehind: Redis has lost the assignment.
 func (s *Store) SettleAssigned(ctx context.Context, a *Allocation, fences []uint64) error {
 	numbers := make([]vn.Number, len(a.Numbers))
 	for i, n := range a.Numbers {
@@ -52,6 +59,7 @@ func (s *Store) SettleAssigned(ctx context.Context, a *Allocation, fences []uint
 
 // SettleReleased notes that the ledger holds the `released` (or `retired`) records of
 // an ended order, one sequence per number: its VNs rest until its end + cool-down only.
+// ErrBehind: Redis has lost the end, and routes for the order.
 func (s *Store) SettleReleased(ctx context.Context, r *Release, fences []uint64) error {
 	numbers := make([]vn.Number, len(r.Numbers))
 	for i, n := range r.Numbers {
@@ -73,8 +81,12 @@ func (s *Store) settle(
 		return fmt.Errorf("settle: %d fences for %d numbers", len(fences), len(numbers))
 	}
 	keys, args := settleArgs(s.layout.prefixes[partition], id, state, end, numbers, fences)
-	if _, err := s.run(ctx, s.scripts.settle, keys, args); err != nil {
+	answer, err := s.run(ctx, s.scripts.settle, keys, args)
+	if err != nil {
 		return fmt.Errorf("settle: %w", err)
+	}
+	if answer.int(0) == settleBehind {
+		return fmt.Errorf("settle: %w", ErrBehind)
 	}
 	return nil
 }

@@ -19,9 +19,9 @@ import (
 type follower struct {
 	*world
 
-	bus           *events.Bus
-	records, news events.Mark
-	history       []audit.Event
+	bus                    *events.Bus
+	records, intents, news events.Mark
+	history                []audit.Event
 }
 
 // work reads on until ctx ends.
@@ -38,6 +38,15 @@ func (f *follower) read(ctx context.Context) (err error) {
 	defer cancel()
 	f.records, err = f.bus.RecordsFrom(ctx, f.records, func(r *events.Record, seq uint64, stored time.Time) error {
 		if e, ok := audit.OfRecord(r, seq, stored); ok {
+			f.history = append(f.history, e)
+		}
+		return nil
+	})
+	if err != nil {
+		return err
+	}
+	f.intents, err = f.bus.IntentsFrom(ctx, f.intents, func(in *events.PurchaseIntent) error {
+		if e, ok := audit.OfIntent(in); ok {
 			f.history = append(f.history, e)
 		}
 		return nil

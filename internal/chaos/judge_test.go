@@ -85,7 +85,8 @@ func (w *world) judgeRefusal(v *verdicts, c *call) {
 		return
 	}
 	if v.lagging++; !w.lag(c.began, c.ended) {
-		v.complain("a party of order %s was refused (%s) while Redis was sound", o.id, c.cause)
+		v.complain("a party of order %s was refused (%s) while Redis was sound, at %s, %s after it was announced",
+			o.id, c.cause, c.began.Format(time.RFC3339Nano), c.began.Sub(o.told[0].at).Round(time.Millisecond))
 	}
 }
 

@@ -9,7 +9,9 @@ import (
 	"fmt"
 	"maps"
 	"net/http"
+	"os"
 	"os/exec"
+	"path/filepath"
 	"slices"
 	"strings"
 	"time"
@@ -240,7 +242,30 @@ func (c *run) verdict(seed uint64, length time.Duration) {
 	}
 	say("wrong: %d", len(v.wrong))
 	c.t.Log("\n" + b.String())
-	require.Empty(c.t, v.wrong)
+	for _, wrong := range v.wrong {
+		c.t.Error(wrong)
+	}
+	c.dump()
+}
+
+// dump writes down everything that the judges had, where CHAOS_LOGS says.
+func (c *run) dump() {
+	dir := os.Getenv("CHAOS_LOGS")
+	if dir == "" {
+		return
+	}
+	var b strings.Builder
+	for _, o := range c.list {
+		fmt.Fprintf(&b, "order %s %s\n", o.id, o)
+	}
+	for i := range c.follower.history {
+		e := &c.follower.history[i]
+		fmt.Fprintf(&b, "event %s kind %d, %s %v of %s, record %d after %d, until %s, ended %s, reason %s\n", e.At.Format("15:04:05.000"), e.Kind,
+			e.VN.Digits(), e.VNs, e.OrderID, e.Seq, e.After, e.Until.Format(time.TimeOnly), e.Ended.Format("15:04:05.000"), e.Reason)
+	}
+	if err := os.WriteFile(filepath.Join(dir, "history.txt"), []byte(b.String()), 0o600); err != nil {
+		c.t.Error(err)
+	}
 }
 
 // judgeHistory holds what the ledger and stream VN have told against the rules of audit, and
