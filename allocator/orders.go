@@ -117,8 +117,8 @@ func (p *pool) checkTTL(ttl time.Duration) error {
 // announces it. A repeat changes nothing; an unknown order leaves a tombstone, so
 // that an `assigned` that comes late changes nothing either.
 //
-// Errors: *vn.FieldError; vn.ErrUnavailable leaves the outcome unknown and the same
-// call may be made again.
+// Errors: *vn.FieldError; vn.ErrCold while Redis may have forgotten the order;
+// vn.ErrUnavailable leaves the outcome unknown and the same call may be made again.
 func (a *Allocator) End(ctx context.Context, orderID string, reason vn.EndReason) (err error) {
 	defer a.metrics.end.observe(time.Now(), &err)
 	if err := vn.CheckOrderID(orderID); err != nil {

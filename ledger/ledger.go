@@ -103,7 +103,12 @@ func (l *Ledger) Assign(ctx context.Context, a *scripts.Allocation) error {
 	if err := l.bus.Assigned(ctx, assignedEvent(&o)); err != nil {
 		return fmt.Errorf("announce the assignment of order %s: %w", id, err)
 	}
-	if err := l.store.SettleAssigned(ctx, a, fences); err != nil {
+	switch err := l.store.SettleAssigned(ctx, a, fences); {
+	case errors.Is(err, scripts.ErrBehind): // it stands all the same, and is restored
+		for _, n := range a.Numbers {
+			l.conflict(n.VN)
+		}
+	case err != nil:
 		return fmt.Errorf("settle the assignment of order %s: %w", id, err)
 	}
 	return nil
@@ -166,6 +171,11 @@ func (l *Ledger) ended(ctx context.Context, r *scripts.Release, fences []uint64)
 		return fmt.Errorf("announce the end of order %s: %w", r.OrderID, err)
 	}
 	if err := l.store.SettleReleased(ctx, r, fences); err != nil {
+		if errors.Is(err, scripts.ErrBehind) { // it still routes: whoever asked asks again, and meanwhile it is restored
+			for _, n := range r.Numbers {
+				l.conflict(n.VN)
+			}
+		}
 		return fmt.Errorf("settle the end of order %s: %w", r.OrderID, err)
 	}
 	return nil

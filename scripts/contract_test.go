@@ -194,6 +194,8 @@ func TestEveryStatusHasItsName(t *testing.T) {
 	f("extend", extendForwarded, "FORWARDED")
 	f("extend", extendExtended, "EXTENDED")
 	f("extend", extendUnknown, "UNKNOWN")
+	f("release", releaseCold, "COLD")
+	f("settle", settleBehind, "BEHIND")
 	f("refill", refillDone, "DONE")
 	f("drain", drainLeft, "LEFT")
 	f("drain", drainDraining, "DRAINING")

@@ -207,8 +207,16 @@ func (x *machine) SettleAssigned(t *rapid.T) {
 		t.Skip("nothing was allocated")
 	}
 	a := rapid.SampledFrom(x.allocations).Draw(t, "allocation")
-	require.NoError(t, x.f.SettleAssigned(context.Background(), &a, make([]uint64, len(a.Numbers))))
-	if o := x.orders[a.Assignment.OrderID]; o != nil && o.active && o.end.Equal(a.Assignment.ExpiresAt) {
+	err := x.f.SettleAssigned(context.Background(), &a, make([]uint64, len(a.Numbers)))
+	o := x.orders[a.Assignment.OrderID]
+	for _, n := range a.Numbers {
+		if o == nil || !slices.Contains(o.numbers, n.VN) { // the id has begun another life
+			require.ErrorIs(t, err, ErrBehind)
+			return
+		}
+	}
+	require.NoError(t, err)
+	if o != nil && o.active && o.end.Equal(a.Assignment.ExpiresAt) {
 		o.settled = true
 	}
 }
@@ -218,8 +226,13 @@ func (x *machine) SettleReleased(t *rapid.T) {
 		t.Skip("nothing was released")
 	}
 	r := rapid.SampledFrom(x.releases).Draw(t, "release")
-	require.NoError(t, x.f.SettleReleased(context.Background(), &r, make([]uint64, len(r.Numbers))))
+	err := x.f.SettleReleased(context.Background(), &r, make([]uint64, len(r.Numbers)))
 	o := x.orders[r.OrderID]
+	if o != nil && o.active {
+		require.ErrorIs(t, err, ErrBehind)
+		return
+	}
+	require.NoError(t, err)
 	if o == nil || o.active || !o.end.Equal(r.EndedAt) || len(o.numbers) == 0 {
 		return
 	}

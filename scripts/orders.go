@@ -29,6 +29,10 @@ const (
 	extendEnded     = 3
 	extendForwarded = 4
 
+	releaseCold = 4
+
+	settleBehind = 3
+
 	refillDone = 1
 
 	drainLeft     = 1
@@ -37,9 +41,14 @@ const (
 	drainBusy     = 4
 )
 
+// ErrBehind means that Redis has lost, by a failover, what the ledger has just accepted: it
+// must be restored from there. It is a vn.ErrUnavailable.
+var ErrBehind = fmt.Errorf("%w: Redis has lost a change that the ledger holds", vn.ErrUnavailable)
+
 // SettleAssigned notes that the ledger holds the records of an assignment, one
 // sequence per party, and that the apps were told. Where the order has moved on since
 // (extended, ended) only the fences are kept, and what followed is settled on its own.
+// ErrBehind: Redis has lost the assignment.
 func (s *Store) SettleAssigned(ctx context.Context, a *Allocation, fences []uint64) error {
 	numbers := make([]vn.Number, len(a.Numbers))
 	for i, n := range a.Numbers {
@@ -50,6 +59,7 @@ func (s *Store) SettleAssigned(ctx context.Context, a *Allocation, fences []uint
 
 // SettleReleased notes that the ledger holds the `released` (or `retired`) records of
 // an ended order, one sequence per number: its VNs rest until its end + cool-down only.
+// ErrBehind: Redis has lost the end, and routes for the order.
 func (s *Store) SettleReleased(ctx context.Context, r *Release, fences []uint64) error {
 	numbers := make([]vn.Number, len(r.Numbers))
 	for i, n := range r.Numbers {
@@ -71,8 +81,12 @@ func (s *Store) settle(
 		return fmt.Errorf("settle: %d fences for %d numbers", len(fences), len(numbers))
 	}
 	keys, args := settleArgs(s.layout.prefixes[partition], id, state, end, numbers, fences)
-	if _, err := s.run(ctx, s.scripts.settle, keys, args); err != nil {
+	answer, err := s.run(ctx, s.scripts.settle, keys, args)
+	if err != nil {
 		return fmt.Errorf("settle: %w", err)
+	}
+	if answer.int(0) == settleBehind {
+		return fmt.Errorf("settle: %w", ErrBehind)
 	}
 	return nil
 }
@@ -90,7 +104,9 @@ func settleArgs(
 // Release ends the order for the given reason (vn.Completed or vn.Cancelled), or as
 // expired when its lease has run out already. It stops routing at once. The same again
 // gives the same Release. An order that is unknown leaves a tombstone, so that an
-// `assigned` that comes late changes nothing; its Release is not Known.
+// `assigned` that comes late changes nothing; its Release is not Known. Where a partition
+// has lost its data the order may be one that was forgotten, and lives in the ledger: that
+// is vn.ErrCold, and nothing was done.
 func (s *Store) Release(ctx context.Context, orderID string, reason vn.EndReason) (Release, error) {
 	home := s.layout.home(orderID)
 	rec, err := s.releaseIn(ctx, home, orderID, reason)
@@ -122,6 +138,9 @@ func (s *Store) releaseIn(ctx context.Context, partition int, orderID string, re
 	answer, err := s.run(ctx, s.scripts.release, keys, args)
 	if err != nil {
 		return nil, fmt.Errorf("release: %w", err)
+	}
+	if answer.int(0) == releaseCold {
+		return nil, vn.ErrCold
 	}
 	rec, err := s.parseRecord(answer.hash(1))
 	if err != nil {

@@ -25,6 +25,7 @@ var storeCases = []struct {
 	{"AnUnsettledReleaseComesBack", testAnUnsettledReleaseComesBack},
 	{"AVNDrainedWhileItsReleaseIsUnsettledStaysRetired", testAVNDrainedWhileItsReleaseIsUnsettledStaysRetired},
 	{"AColdPartitionNeitherAllocatesNorTakesNumbers", testAColdPartitionNeitherAllocatesNorTakesNumbers},
+	{"AServerThatHasLostAChangeKeepsNoFenceOfIt", testAServerThatHasLostAChangeKeepsNoFenceOfIt},
 	{"RefillLeavesForeignNumbersAloneAndUndoesADrain", testRefillLeavesForeignNumbersAloneAndUndoesADrain},
 	{"OnlyAFreeVNLeavesByDrainFree", testOnlyAFreeVNLeavesByDrainFree},
 	{"TheInventoryOfACarrierIsRead", testTheInventoryOfACarrierIsRead},

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"os/exec"
 	"runtime"
 	"sync"
@@ -20,6 +21,7 @@ type Process struct {
 	env  []string // nil: that of this process
 
 	mu     sync.Mutex
+	log    io.Writer
 	out    tail
 	life   *life // nil before the first start
 	frozen bool
@@ -29,6 +31,13 @@ type Process struct {
 // arguments and, unless it is nil, the environment. name stands for it in errors.
 func NewProcess(name, path string, args, env []string) *Process {
 	return &Process{name: name, path: path, args: args, env: env}
+}
+
+// LogTo has what the process prints from its next start on written to w as well.
+func (p *Process) LogTo(w io.Writer) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.log = w
 }
 
 // life is one run of the program.
@@ -50,6 +59,10 @@ func (p *Process) Start() error {
 	l := &life{cmd: exec.Command(p.path, p.args...), exited: make(chan struct{})} //nolint:gosec,noctx // redis-server, or this program
 	l.cmd.Env = p.env
 	l.cmd.Stdout, l.cmd.Stderr = &p.out, &p.out
+	if p.log != nil {
+		both := io.MultiWriter(&p.out, p.log)
+		l.cmd.Stdout, l.cmd.Stderr = both, both
+	}
 	l.cmd.WaitDelay = time.Second
 	// A group of its own: a Ctrl-C in the terminal is for this program, which ends its
 	// children in order.

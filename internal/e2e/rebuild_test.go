@@ -104,6 +104,8 @@ func TestRebuildRestoresAnEmptiedRedis(t *testing.T) {
 		`{"role": "customer", "number": "+12025550198"}, {"role": "agent", "number": "+13055550198"}]}`)
 	require.Equal(t, http.StatusServiceUnavailable, got.status, got.body)
 	require.Contains(t, got.body, "cold")
+	got = p.api(t, http.MethodDelete, "/v1/orders/"+orders[0].id, "")
+	require.Equal(t, http.StatusServiceUnavailable, got.status, "an order that Redis has forgotten is not over: %s", got.body)
 
 	out, code := p.run(t, "rebuild", "--config", filepath.Join(filepath.Dir(p.Dir), "callmask.yaml"))
 	require.Zero(t, code, out)

@@ -37,8 +37,9 @@ type Config struct {
 	Routers, Allocators, Replenishers int
 	Numbers                           int           // in the pool from the start; 0 means 200, at most 1000 are for sale
 	Cooldown                          time.Duration // of the pool; 0 means 10 s
-	// Flags are further arguments of every role.
-	Flags []string
+	// Flags are further arguments of every role, Env what its environment also holds.
+	Flags, Env []string
+	Logs       string // a directory that gets the log of each role; empty: nobody keeps them
 }
 
 // Installation is a callmask of many processes.
@@ -52,6 +53,7 @@ type Installation struct {
 	Token  string // the API token
 
 	cfg       Config
+	logs      []*os.File
 	endMarket context.CancelFunc
 	market    errgroup.Group
 }
@@ -162,6 +164,9 @@ carriers:
 // killed. The files stay.
 func (in *Installation) Stop(ctx context.Context) error {
 	errs := []error{in.stopRoles(ctx)}
+	for _, log := range in.logs {
+		errs = append(errs, log.Close())
+	}
 	in.endMarket()
 	errs = append(errs, in.market.Wait())
 	if in.NATS != nil {

@@ -7,8 +7,10 @@ import (
 	"net"
 	"net/http"
 	"os"
+	"path/filepath"
 	"slices"
 	"strconv"
+	"strings"
 	"time"
 
 	"golang.org/x/sync/errgroup"
@@ -64,8 +66,17 @@ func (in *Installation) makeRoles(ctx context.Context) error {
 			r.HTTP = at(ports[2*i+1])
 			args = append(args, "--http-addr", r.HTTP)
 		}
-		env := []string{"PATH=" + os.Getenv("PATH"), "HOME=" + in.Dir, "TMPDIR=" + in.Dir}
-		r.Process = cluster.NewProcess(fmt.Sprintf("%s %d", kind, number[kind]), in.cfg.Binary, args, env)
+		env := append([]string{"PATH=" + os.Getenv("PATH"), "HOME=" + in.Dir, "TMPDIR=" + in.Dir}, in.cfg.Env...)
+		name := fmt.Sprintf("%s %d", kind, number[kind])
+		r.Process = cluster.NewProcess(name, in.cfg.Binary, args, env)
+		if in.cfg.Logs != "" {
+			log, err := os.Create(filepath.Join(in.cfg.Logs, strings.ReplaceAll(name, " ", "-")+".log"))
+			if err != nil {
+				return err
+			}
+			r.LogTo(log)
+			in.logs = append(in.logs, log)
+		}
 		in.Roles = append(in.Roles, r)
 	}
 	return nil

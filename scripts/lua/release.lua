@@ -11,6 +11,7 @@
 -- TOUCHES {t}:cooling:<pool>:<carrier> {t}:draining:<pool>:<carrier> of the order's pool and carrier
 -- RETURNS {1 RELEASED, {order hash...}}  {2 REPLAYED, {order hash...}}
 -- RETURNS {3 UNKNOWN, {order hash...}}: a tombstone was left, so that a late `assigned` finds it
+-- RETURNS {4 COLD}: the partition has lost its data, and with them perhaps the order: nothing was done
 -- A hash with `at` says that the order is to be ended in that partition as well.
 -- include lib_clock.lua
 -- include lib_order.lua
@@ -23,6 +24,7 @@ if order.state == 'forwarded' then
   bury(key, now, reason, tombstone, '0')
   redis.call('ZADD', prefix_of(meta) .. 'leases', ms(now + 30000), id)
 elseif not order.state or order.state == 'refused' then
+  if redis.call('HGET', meta, 'ready') ~= '1' then return {4} end
   status = 3
   bury(key, now, reason, tombstone, '1')
 elseif order.state == 'active' then

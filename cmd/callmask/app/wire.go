@@ -238,7 +238,8 @@ func (a *App) allocator(s *stage, conflict func(vn.Number)) (*allocator.Allocato
 			TTLDefault: p.TTLDefault, TTLMax: p.TTLMax, AssignWait: p.AssignWait, Destinations: p.Destinations,
 		})
 	}
-	al, err := allocator.New(cfg, a.store, a.bus, a.keys, a.reg, a.log.With().Str("room", "allocator").Logger())
+	store, bus := a.failing()
+	al, err := allocator.New(cfg, store, bus, a.keys, a.reg, a.log.With().Str("room", "allocator").Logger())
 	if err != nil {
 		return nil, err
 	}
@@ -251,7 +252,8 @@ func (a *App) allocator(s *stage, conflict func(vn.Number)) (*allocator.Allocato
 
 func (a *App) replenisher(s *stage, conflict func(vn.Number)) (*replenisher.Replenisher, error) {
 	log := a.log.With().Str("room", "replenisher").Logger()
-	led := ledger.New(a.store, a.bus, conflict, log)
+	store, bus := a.failing()
+	led := ledger.New(store, bus, conflict, log)
 	sellers, err := a.sellers()
 	if err != nil {
 		return nil, err
