@@ -37,6 +37,10 @@ cluster: deps build ## a 3+3 Redis Cluster, 3 NATS servers and two of each role,
 cluster-live: deps ## change a Redis Cluster under load: failovers, 50,000 keys moved, nodes come and go; restart every role (3 minutes)
 	CALLMASK_E2E_LIVE=1 go test -count=1 -tags faults -v -run 'TestLiveChanges|TestRollingRestart' ./internal/e2e
 
+.PHONY: chaos
+chaos: deps ## kill, freeze, empty, fill and cut off everything under load, then count (CHAOS_TIME=3m, CHAOS_SEED, CHAOS_FAULTS=regexp)
+	CHAOS_TIME=$${CHAOS_TIME:-3m} go test -count=1 -tags faults -v -timeout 0 -run TestChaos ./internal/chaos
+
 .PHONY: test
 test: deps-test warm build vet lint verify rules alloc browser race ## everything but `make faults`: build, vet, lint, generated files, all tests; installs what it needs
 	@echo "test: everything passed"
@@ -82,7 +86,7 @@ warm: deps-test
 .PHONY: vet
 vet:
 	go vet ./...
-	go vet -tags faults,browser ./...
+	go vet -tags faults,browser,failpoints ./...
 
 .PHONY: lint
 lint: deps-test ## golangci-lint (import rules included) and luacheck

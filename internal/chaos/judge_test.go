@@ -49,13 +49,12 @@ func (w *world) judge() *verdicts {
 // judgeOrder: an order has one assignment, and none after its end. A process of Redis that
 // has forgotten either may make it otherwise, until it is repaired.
 func (w *world) judgeOrder(v *verdicts, o *order) {
-	renumbered := false
+	if o.renumbered() {
+		v.renumbered++
+	}
 	for i, t := range o.told {
-		if i > 0 && t.vns != o.told[i-1].vns {
-			renumbered = true
-			if !w.lag(o.told[i-1].at, t.at) {
-				v.complain("order %s was announced again with other VNs while Redis was sound", o.id)
-			}
+		if i > 0 && t.vns != o.told[i-1].vns && !w.lag(o.told[i-1].at, t.at) {
+			v.complain("order %s was announced again with other VNs while Redis was sound", o.id)
 		}
 		if !o.over.IsZero() && t.at.After(o.over.Add(underWay)) {
 			v.returned++
@@ -63,9 +62,6 @@ func (w *world) judgeOrder(v *verdicts, o *order) {
 				v.complain("order %s came back %s after its end", o.id, t.at.Sub(o.over).Round(time.Millisecond))
 			}
 		}
-	}
-	if renumbered {
-		v.renumbered++
 	}
 	for _, answer := range o.api {
 		if !slices.ContainsFunc(o.told, func(t told) bool { return t.vns == answer }) {

@@ -211,9 +211,7 @@ func (c *run) verdict(seed uint64, length time.Duration) {
 	v := c.judge()
 	deeds := c.judgeRegisters(v, time.Minute)
 	records := c.judgeHistory(v)
-	if err := c.check(c.t.Context(), "--history"); err != nil {
-		v.complain("%v", err)
-	}
+	c.judgeByCheck(v)
 	var b strings.Builder
 	say := func(format string, args ...any) { fmt.Fprintf(&b, format+"\n", args...) }
 	acknowledged, announcements := 0, 0
@@ -268,11 +266,46 @@ func (c *run) dump() {
 	}
 }
 
+// judgeByCheck asks callmask check about the history, the calls among it.
+func (c *run) judgeByCheck(v *verdicts) {
+	cmd := exec.CommandContext(c.t.Context(), c.binary, "check", "--history", "--json", "--config", c.in.SettingsFile())
+	cmd.Env = []string{"HOME=" + c.in.Dir}
+	out, err := cmd.Output()
+	var found struct {
+		Mismatches  []any `json:"mismatches"`
+		Differences []any `json:"differences"`
+		Broken      []struct {
+			Kind    audit.Invariant `json:"kind"`
+			OrderID string          `json:"order_id"`
+			Detail  string          `json:"detail"`
+		} `json:"broken_promises"`
+	}
+	if jsonErr := json.Unmarshal(out, &found); jsonErr != nil {
+		v.complain("callmask check --history: %v, %v", err, jsonErr)
+		return
+	}
+	if n := len(found.Mismatches) + len(found.Differences); n > 0 {
+		v.complain("callmask check finds %d mismatches: %s", n, out)
+	}
+	for _, b := range found.Broken {
+		if !c.known(b.Kind, b.OrderID) {
+			v.complain("callmask check: broken promise %s: order %s %s", b.Kind, b.OrderID, b.Detail)
+		}
+	}
+}
+
+// known tells whether a broken promise is one that judgeOrder has judged: an order that Redis
+// had forgotten has other numbers than before.
+func (c *run) known(broken audit.Invariant, id string) bool {
+	o := c.orders[id]
+	return broken == audit.Idempotent && o != nil && o.renumbered()
+}
+
 // judgeHistory holds what the ledger and stream VN have told against the rules of audit, and
-// returns how much that was. An order that Redis forgot may be announced with other numbers.
+// returns how much that was.
 func (c *run) judgeHistory(v *verdicts) int {
 	for _, x := range audit.Check(audit.Terms{Skew: skew}, c.follower.history) {
-		if x.Invariant == audit.Idempotent && v.renumbered > 0 {
+		if c.known(x.Invariant, x.OrderID) {
 			continue
 		}
 		v.complain("the history breaks %s: %s order %s %s, at %s", x.Invariant, x.VN.E164(), x.OrderID, x.Detail, x.At.Format(time.RFC3339Nano))

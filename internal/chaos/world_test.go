@@ -2,6 +2,7 @@ package chaos
 
 import (
 	"fmt"
+	"slices"
 	"sync"
 	"time"
 
@@ -35,6 +36,12 @@ type order struct {
 
 // live tells whether the order has VNs that nobody has asked to end and no lease that ends.
 func (o *order) live() bool { return len(o.told) > 0 && o.ending.IsZero() && !o.brief }
+
+// renumbered tells whether the order was announced with other VNs than before: a Redis that
+// had forgotten it gave it new ones when its event was delivered again.
+func (o *order) renumbered() bool {
+	return slices.ContainsFunc(o.told, func(t told) bool { return t.vns != o.told[0].vns })
+}
 
 // String tells its story, for people who look for what went wrong.
 func (o *order) String() string {
