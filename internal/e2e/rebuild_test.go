@@ -195,7 +195,9 @@ func TestAWrongNumberOfPartitionsLosesNothing(t *testing.T) {
 		p.args[slices.Index(p.args, "--partitions")+1] = partitions
 		p.launch(t)
 	}
-	empty := func() { require.NoError(t, client.Unlink(t.Context(), client.Keys(t.Context(), "cm1:*").Val()...).Err()) }
+	empty := func() {
+		require.NoError(t, client.Unlink(t.Context(), client.Keys(t.Context(), "cm1:*").Val()...).Err())
+	}
 
 	require.Zero(t, p.terminate(t))
 	again("4")
