@@ -75,3 +75,37 @@ func TestALostRaceWithNoOtherVNsLeavesNothingHalfDone(t *testing.T) {
 	require.Len(t, ended, 1)
 	require.Empty(t, f.audit(t).Problems)
 }
+
+// A server that has lost a change must not know of its record: repair would take the change
+// for known, and a VN that is free here could be given to another order, over the fence.
+func testAServerThatHasLostAChangeKeepsNoFenceOfIt(t *testing.T, f *fixture) {
+	t.Helper()
+	f.refill(t, sim, vns(2)...)
+	fenceOf := func(n vn.Number) uint64 {
+		inv, err := f.Inventory(t.Context(), n)
+		require.NoError(t, err)
+		return inv.Fence
+	}
+	before := fenceOf(vns(1)[0])
+	a := f.allocate(t, "o", customer, agent)
+	order := f.client.HGetAll(t.Context(), orderKey(f.prefix, "o")).Val()
+	require.NoError(t, f.client.Del(t.Context(), orderKey(f.prefix, "o")).Err())
+	require.ErrorIs(t, f.SettleAssigned(t.Context(), &a, []uint64{70, 71}), ErrBehind)
+	require.Equal(t, before, fenceOf(vns(1)[0]))
+
+	require.NoError(t, f.client.HSet(t.Context(), orderKey(f.prefix, "o"), order).Err())
+	require.NoError(t, f.SettleAssigned(t.Context(), &a, []uint64{72, 73}))
+	r, err := f.Release(t.Context(), "o", vn.Completed)
+	require.NoError(t, err)
+	ended := f.client.HGetAll(t.Context(), orderKey(f.prefix, "o")).Val()
+	require.NoError(t, f.client.Del(t.Context(), orderKey(f.prefix, "o")).Err())
+	require.NoError(t, f.client.HSet(t.Context(), orderKey(f.prefix, "o"), order).Err())
+	err = f.SettleReleased(t.Context(), &r, []uint64{74, 75})
+	require.ErrorIs(t, err, ErrBehind)
+	require.ErrorIs(t, err, vn.ErrUnavailable)
+	require.Contains(t, []uint64{72, 73}, fenceOf(a.Numbers[0].VN))
+
+	require.NoError(t, f.client.HSet(t.Context(), orderKey(f.prefix, "o"), ended).Err())
+	require.NoError(t, f.SettleReleased(t.Context(), &r, []uint64{74, 75}))
+	require.Contains(t, []uint64{74, 75}, fenceOf(a.Numbers[0].VN))
+}
