@@ -32,10 +32,11 @@ type Consumer struct {
 	// restarts of the process during one outage, a message may see.
 	MaxDeliver int
 	// AckWait is after how long the server delivers a message again when nothing is
-	// heard of it, because the process that had it died. Default 30s.
+	// heard of it, because the process that had it died or a NATS server died with its
+	// acknowledgement. Default 10s.
 	AckWait time.Duration
-	// Timeout is the deadline of one handler's context. Default 4/5 of AckWait. It may
-	// be longer than AckWait: the server is told meanwhile that the work goes on.
+	// Timeout is the deadline of one handler's context. Default 24s, or 4/5 of an AckWait
+	// that is given. It may be longer than AckWait: the server is told meanwhile that the work goes on.
 	Timeout time.Duration
 	// MaxWaiting is how many messages may be held back by Wait (default 1024). Beyond
 	// it the consumer pauses until one of them is done.
@@ -83,7 +84,10 @@ func (c Consumer) withDefaults() (Consumer, error) {
 	}
 	setDefault(&c.Workers, 1)
 	setDefault(&c.MaxDeliver, 10)
-	setDefault(&c.AckWait, 30*time.Second)
+	if c.AckWait == 0 {
+		c.AckWait = 10 * time.Second
+		setDefault(&c.Timeout, 24*time.Second)
+	}
 	setDefault(&c.Timeout, c.AckWait/5*4)
 	setDefault(&c.MaxWaiting, 1024)
 	if len(c.BackOff) == 0 {

@@ -221,6 +221,10 @@ func (r *replay) batch(ctx context.Context, batch []numbered) error {
 	recs, at := make([]scripts.Recorded, 0, len(batch)), make([]int, 0, len(batch))
 	for i := range batch {
 		rec, err := r.recorded(&batch[i].Record, batch[i].seq)
+		if other := (*PartitionsError)(nil); errors.As(err, &other) {
+			other.Fits = fitting(batch)
+			return other
+		}
 		if err != nil {
 			r.fail(err)
 			continue
@@ -262,6 +266,24 @@ func (r *replay) batch(ctx context.Context, batch []numbered) error {
 	}
 	r.read.Add(int64(len(batch)))
 	return nil
+}
+
+// fitting returns the number of partitions that the orders of a batch were made with, or
+// a multiple of it.
+func fitting(batch []numbered) int {
+	var orders [][]vn.Number
+	for i := range batch {
+		if batch[i].Kind != events.KindAssigned {
+			continue
+		}
+		var vns []vn.Number
+		for _, d := range batch[i].VNs {
+			n, _ := vn.ParseDigits(d)
+			vns = append(vns, n)
+		}
+		orders = append(orders, vns)
+	}
+	return scripts.FittingPartitions(orders)
 }
 
 func (r *replay) fail(err error) {

@@ -54,6 +54,18 @@ func NewRestorer(l *Ledger, store RestoreStore, bus RestoreBus, carriers []scrip
 	return r
 }
 
+// PartitionsError says that the orders in the ledger were made with another number of
+// partitions than Redis has now. Nothing is restored then, and nothing recorded.
+type PartitionsError struct {
+	Have int
+	Fits int // the number that fits the orders looked at
+}
+
+func (e *PartitionsError) Error() string {
+	return fmt.Sprintf("the orders in the ledger were made with another number of partitions (%d fits) than the %d that Redis has now: "+
+		"set CALLMASK_PARTITIONS to it, delete the keys that begin with cm1: and start again", e.Fits, e.Have)
+}
+
 // restoreSteps is how often the state of one VN may turn out to be another while it is
 // restored: each step but the last has found out something, and done something about it.
 const restoreSteps = 8
@@ -282,6 +294,9 @@ func (r *Restorer) recorded(rec *events.Record, seq uint64) (scripts.Recorded, e
 		for _, d := range rec.VNs {
 			n, _ := vn.ParseDigits(d)
 			out.VNs = append(out.VNs, n)
+			if r.store.PartitionOf(n) != r.store.PartitionOf(out.VNs[0]) {
+				return out, &PartitionsError{Have: r.store.Partitions(), Fits: 1}
+			}
 		}
 		for i, t := range rec.Tokens {
 			if len(t) != len(seal.Token{}) || i >= len(rec.Sealed) || i != rec.Party && len(rec.Sealed[i]) != len(seal.Sealed{}) {

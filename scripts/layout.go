@@ -2,6 +2,7 @@ package scripts
 
 import (
 	"hash/fnv"
+	"slices"
 	"strconv"
 
 	"github.com/redis/go-redis/v9"
@@ -66,6 +67,20 @@ func (l *layout) partitionOfVN(n vn.Number) int {
 	h := fnv.New64a()
 	_, _ = h.Write(n.AppendDigits(make([]byte, 0, vn.MaxDigits)))
 	return int(h.Sum64() % uint64(len(l.prefixes)))
+}
+
+// FittingPartitions returns the largest number of partitions with which the VNs of each
+// order lie in one partition, as Allocate takes them. It is at least 1.
+func FittingPartitions(orders [][]vn.Number) int {
+	for n := maxPartitions; n > 1; n-- {
+		l := &layout{prefixes: make([]string, n)}
+		if !slices.ContainsFunc(orders, func(vns []vn.Number) bool {
+			return slices.ContainsFunc(vns, func(v vn.Number) bool { return l.partitionOfVN(v) != l.partitionOfVN(vns[0]) })
+		}) {
+			return n
+		}
+	}
+	return 1
 }
 
 func (l *layout) ofVN(n vn.Number) string { return l.prefixes[l.partitionOfVN(n)] }

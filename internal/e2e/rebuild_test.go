@@ -5,6 +5,7 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
@@ -60,20 +61,20 @@ func (p *process) place(t *testing.T, i int) standing {
 }
 
 // requireRestored fails unless every order has its numbers and calls again, and the one
-// that has ended stays so.
-func requireRestored(t *testing.T, p *process, orders []standing) {
+// that has ended stays so; made is how many there ever were.
+func requireRestored(t *testing.T, p *process, orders []standing, made int) {
 	t.Helper()
 	for _, s := range orders {
 		p.requireConnected(t, s.agentVN, s.customer, s.agent, s.customerVN)
 		p.requireConnected(t, s.customerVN, s.agent, s.customer, s.agentVN)
 	}
-	ended := "o-" + strconv.Itoa(len(orders))
+	ended := "o-" + strconv.Itoa(made-1)
 	got := p.api(t, http.MethodPut, "/v1/orders/"+ended, `{"pool": "jakarta", "ttl": "1h", "parties": [`+
 		`{"role": "customer", "number": "+12025550199"}, {"role": "agent", "number": "+13055550199"}]}`)
 	require.Equal(t, http.StatusConflict, got.status, "an order that has ended came back: %s", got.body)
 	stock := p.pools(t)["jakarta"]
 	require.Equal(t, 2*len(orders), stock.Leased)
-	require.Equal(t, 2*(len(orders)+1)+spare, stock.Total)
+	require.Equal(t, 2*made+spare, stock.Total)
 	p.requireClean(t)
 }
 
@@ -88,7 +89,7 @@ func TestAnEmptiedRedisIsRestored(t *testing.T) {
 	await(t, 30*time.Second, "Redis is ready again", func() bool {
 		return client.HGet(t.Context(), "cm1:{8209}:meta", "ready").Val() == "1"
 	})
-	requireRestored(t, p, orders)
+	requireRestored(t, p, orders, len(orders)+1)
 }
 
 // TestRebuildRestoresAnEmptiedRedis does it by hand, as the runbook says.
@@ -109,7 +110,7 @@ func TestRebuildRestoresAnEmptiedRedis(t *testing.T) {
 	out, code := p.run(t, "rebuild", "--config", filepath.Join(filepath.Dir(p.Dir), "callmask.yaml"))
 	require.Zero(t, code, out)
 	require.Contains(t, out, "Redis is ready")
-	requireRestored(t, p, orders)
+	requireRestored(t, p, orders, len(orders)+1)
 	out, code = p.run(t, "rebuild", "--config", filepath.Join(filepath.Dir(p.Dir), "callmask.yaml"))
 	require.Zero(t, code, out)
 	require.Contains(t, out, " 0 numbers restored", "what Redis knows is left as it is")
@@ -177,5 +178,51 @@ func TestCheckRepairs(t *testing.T) {
 	require.Equal(t, 1, code, out)
 	out, code = p.run(t, "check", "--repair", "--yes", "--patience", "1s", "--config", config)
 	require.Zero(t, code, out)
-	requireRestored(t, p, orders)
+	requireRestored(t, p, orders, len(orders)+1)
+}
+
+// TestAWrongNumberOfPartitionsLosesNothing gives an emptied Redis another number of
+// partitions than it had: the runbook's way out brings everything back, and once no order
+// lives any more the number can be changed.
+func TestAWrongNumberOfPartitionsLosesNothing(t *testing.T) {
+	t.Parallel()
+	server := testkit.Redis(t)
+	p := startAll(t, rebuildConfig, "--redis-url", server.URL(), "--partitions", "1")
+	p.env = append(p.env, "CALLMASK_REDIS_URL="+server.URL())
+	orders := settledIn(t, p, 12)
+	client := server.Client(t)
+	again := func(partitions string) {
+		p.args[slices.Index(p.args, "--partitions")+1] = partitions
+		p.launch(t)
+	}
+	empty := func() { require.NoError(t, client.Unlink(t.Context(), client.Keys(t.Context(), "cm1:*").Val()...).Err()) }
+
+	require.Zero(t, p.terminate(t))
+	again("4")
+	require.Equal(t, 2, p.awaitExit(t), "a process with another setting must not start")
+	require.Contains(t, tail(p.log(t)), "partitions 1, this callmask is set to 4")
+
+	empty()
+	again("4")
+	await(t, startLimit, "it says which number fits", func() bool {
+		return strings.Contains(p.log(t), "another number of partitions (1 fits) than the 4")
+	})
+	out, code := p.run(t, "rebuild", "--config", filepath.Join(filepath.Dir(p.Dir), "callmask.yaml"))
+	require.Equal(t, 2, code, out)
+	require.Contains(t, out, "CALLMASK_PARTITIONS")
+	p.terminate(t)
+
+	empty()
+	again("1")
+	require.True(t, p.awaitReady(), tail(p.log(t)))
+	requireRestored(t, p, orders, len(orders)+1)
+
+	for _, s := range orders {
+		require.Less(t, p.api(t, http.MethodDelete, "/v1/orders/"+s.id, "").status, 300)
+	}
+	require.Zero(t, p.terminate(t))
+	empty()
+	again("4")
+	require.True(t, p.awaitReady(), tail(p.log(t)))
+	requireRestored(t, p, nil, len(orders)+1)
 }

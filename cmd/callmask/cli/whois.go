@@ -20,7 +20,7 @@ type whoisCmd struct {
 	VN           string        `arg:"" help:"The virtual number, with + and country code."`
 	At           moment        `default:"now" placeholder:"TIME" help:"When: 2026-11-25T14:03:00+01:00, \"2026-11-25 14:03\" (UTC), -2h, -3d; now by default."`
 	Reveal       bool          `help:"Show real numbers in clear; the audit (stream AUDIT) keeps that you did."`
-	LongestLease time.Duration `help:"No lease was ever longer; by default the longest ttl of the pools in the settings, 24h at least."`
+	LongestLease time.Duration `help:"No lease was ever longer; 24h by default; give the longest ttl that a pool had, where that is longer."`
 	Limit        time.Duration `default:"5m" help:"Give up after this time."`
 	output
 	settings.Flags
@@ -92,7 +92,7 @@ func (c *whoisCmd) Run(p *Process) error {
 		return err
 	}
 	defer bus.Close()
-	held, err := bus.HeldAt(ctx, number, at, c.longest(s))
+	held, err := bus.HeldAt(ctx, number, at, c.longest())
 	if err != nil {
 		return settings.Named("nats_url", err)
 	}
@@ -115,16 +115,15 @@ func (c *whoisCmd) Run(p *Process) error {
 	return nil
 }
 
+// defaultLongest is the longest ttl of a pool whose settings name none.
+const defaultLongest = 24 * time.Hour
+
 // longest is how long a lease may have been.
-func (c *whoisCmd) longest(s *settings.Settings) time.Duration {
+func (c *whoisCmd) longest() time.Duration {
 	if c.LongestLease > 0 {
 		return c.LongestLease
 	}
-	longest := 24 * time.Hour
-	for i := range s.Pools {
-		longest = max(longest, s.Pools[i].TTLMax)
-	}
-	return longest
+	return defaultLongest
 }
 
 // tell fills in who held the number. keys may be nil.
