@@ -71,6 +71,7 @@ func (f *follower) heard(e *audit.Event) {
 	case o == nil || e.Kind == audit.Announced && len(e.VNs) != 2:
 		f.wrong = append(f.wrong, "an announcement of order "+e.OrderID+", which nobody placed so")
 	case e.Kind == audit.Over:
+		o.ended = true
 		f.finish(o, e.At)
 	default:
 		o.told = append(o.told, told{at: e.At, vns: pair(e.VNs), until: e.Until})

@@ -35,6 +35,7 @@ func sound() *world {
 	w.add(&order{id: secondOrder, numbers: pair{cid, dee}, begun: at(29), told: []told{{at(30), pair{vnA, vnB}, at(3600)}}})
 	w.calls = []call{
 		{began: at(2), ended: at(2.1), calling: ann, called: vnB, order: firstOrder, connected: true, rang: bob, shown: vnA},
+		{began: at(2.5), ended: at(2.6), calling: ann, called: vnA, order: firstOrder, cause: "not_in_service"}, // her own
 		{began: at(3), ended: at(3.1), calling: eve, called: vnB, order: firstOrder, cause: "not_in_service"},
 		{began: at(18.5), ended: at(18.6), calling: bob, called: vnA, order: firstOrder, cause: "not_in_service"}, // Redis is behind
 		{began: at(21), ended: at(21.1), calling: bob, called: vnA, order: firstOrder, connected: true, rang: ann, shown: vnB},
@@ -63,13 +64,13 @@ func TestTheJudgesFindWhatIsPlanted(t *testing.T) {
 		bug  func(w *world)
 		says string
 	}{
-		"a stranger is put through": {func(w *world) { w.calls[1].connected, w.calls[1].rang, w.calls[1].shown = true, bob, vnA }, "STRANGERS"},
+		"a stranger is put through": {func(w *world) { w.calls[2].connected, w.calls[2].rang, w.calls[2].shown = true, bob, vnA }, "STRANGERS"},
 		"the wrong telephone rings": {func(w *world) { w.calls[0].rang = dee }, "STRANGERS"},
 		"the wrong VN is shown":     {func(w *world) { w.calls[0].shown = vnC }, "never had"},
 		"a VN of nobody's routes":   {func(w *world) { w.calls[0].called = vnC }, "never had"},
 		"a real number is shown":    {func(w *world) { w.calls[0].shown = ann }, "never had"},
 		"a call after the lease":    {func(w *world) { w.orders[firstOrder].told[1].until = at(1) }, "after its lease"},
-		"a call long after the end": {func(w *world) { w.calls[3].began, w.calls[3].ended = at(36), at(36.1) }, "after its end"},
+		"a call long after the end": {func(w *world) { w.calls[4].began, w.calls[4].ended = at(36), at(36.1) }, "after its end"},
 		"a call after the end":      {func(w *world) { w.behind = nil }, "after its end"},
 		"a party is refused":        {func(w *world) { w.behind = nil }, "was refused (not_in_service) while Redis was sound"},
 		"other VNs without a fault": {func(w *world) { w.orders[firstOrder].told[1].vns = pair{vnC, vnD} }, "other VNs while Redis was sound"},
@@ -85,7 +86,7 @@ func TestTheJudgesFindWhatIsPlanted(t *testing.T) {
 		}, "NOT LINEARIZABLE"},
 		"an end that never was": {func(w *world) { w.orders[firstOrder].ending, w.orders[firstOrder].over = time.Time{}, time.Time{} }, "NOT LINEARIZABLE"},
 		"a call of an old order on a VN that another has": {func(w *world) {
-			w.calls[3].began, w.calls[3].ended = at(31), at(31.1)
+			w.calls[4].began, w.calls[4].ended = at(31), at(31.1)
 			w.behind = []span{{at(18), at(32)}}
 		}, "NOT LINEARIZABLE"},
 	} {

@@ -74,7 +74,11 @@ func (w *world) judgeOrder(v *verdicts, o *order) {
 // Redis may be behind.
 func (w *world) judgeRefusal(v *verdicts, c *call) {
 	o := w.orders[c.order]
-	if o == nil || !slices.Contains(o.numbers[:], c.calling) || len(o.told) == 0 || o.brief {
+	if o == nil || len(o.told) == 0 || o.brief {
+		return
+	}
+	calling := slices.Index(o.numbers[:], c.calling)
+	if calling < 0 || c.called != o.vns()[1-calling] { // a stranger, or one who dials his own VN
 		return
 	}
 	if last := o.told[len(o.told)-1].at; c.began.Before(last) || !o.ending.IsZero() && c.ended.After(o.ending) {

@@ -215,7 +215,11 @@ func (c *run) verdict(seed uint64, length time.Duration) {
 	var b strings.Builder
 	say := func(format string, args ...any) { fmt.Fprintf(&b, format+"\n", args...) }
 	acknowledged, announcements := 0, 0
+	untold := 0
 	for _, o := range c.list {
+		if o.untold() {
+			untold++
+		}
 		if announcements += len(o.told); len(o.told) > 0 {
 			acknowledged++
 		}
@@ -224,8 +228,8 @@ func (c *run) verdict(seed uint64, length time.Duration) {
 	say("orders: %d asked for, %d acknowledged assignments (%d announcements), %d extensions acknowledged", len(c.list), acknowledged, announcements, c.extended)
 	say("events stored: %d; orders sent twice: %d, placed again after their end: %d, ended before they were placed: %d", c.stored, c.duplicated, c.late, c.early)
 	say("calls: %d put through, %d refused, %d without an answer; %d of them by strangers", v.connected, c.refused, c.unreachable, c.strangers)
-	say("while Redis was behind: %d calls of parties refused, %d put through after the end of their order (at most %s after it), %d orders given other numbers, %d orders back after their end",
-		v.lagging, v.lateCalls, v.latest.Round(time.Millisecond), v.renumbered, v.returned)
+	say("while Redis was behind: %d calls of parties refused, %d put through after the end of their order (at most %s after it), %d orders given other numbers, %d orders back after their end, %d ends acknowledged and not announced",
+		v.lagging, v.lateCalls, v.latest.Round(time.Millisecond), v.renumbered, v.returned, untold)
 	say("judged: %d deeds on %s by porcupine, %d records and announcements by the rules of audit", deeds, installation.Pool, records)
 	sum := 0
 	for _, times := range c.nemesis.happened {
@@ -294,11 +298,21 @@ func (c *run) judgeByCheck(v *verdicts) {
 	}
 }
 
-// known tells whether a broken promise is one that judgeOrder has judged: an order that Redis
-// had forgotten has other numbers than before.
+// known tells whether a broken promise is a known limit: an order that Redis had forgotten has
+// other numbers than before, which judgeOrder has judged; or the order that had a number before
+// ended, acknowledged, without a vn.released: all of Redis was lost between its record in the
+// ledger and that. Then the announcements say less than was so; the model has judged what was.
 func (c *run) known(broken audit.Invariant, id string) bool {
 	o := c.orders[id]
-	return broken == audit.Idempotent && o != nil && o.renumbered()
+	switch {
+	case o == nil || len(o.told) == 0:
+		return false
+	case broken == audit.Idempotent:
+		return o.renumbered()
+	case broken == audit.Exclusive:
+		return slices.ContainsFunc(c.list, func(before *order) bool { return before.untold() && before.sharesNumber(o) })
+	}
+	return false
 }
 
 // judgeHistory holds what the ledger and stream VN have told against the rules of audit, and

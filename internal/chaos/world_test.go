@@ -30,6 +30,7 @@ type order struct {
 	api     []pair    // VNs that the API has answered with
 	ending  time.Time // its end is asked for
 	over    time.Time // its end is acknowledged
+	ended   bool      // vn.released has told of it
 	failed  bool      // vn.failed
 	brief   bool      // its lease is short, and runs out
 }
@@ -41,6 +42,19 @@ func (o *order) live() bool { return len(o.told) > 0 && o.ending.IsZero() && !o.
 // had forgotten it gave it new ones when its event was delivered again.
 func (o *order) renumbered() bool {
 	return slices.ContainsFunc(o.told, func(t told) bool { return t.vns != o.told[0].vns })
+}
+
+// untold tells whether the end of an order that apps have heard of was acknowledged to whoever
+// asked for it, and not announced.
+func (o *order) untold() bool { return len(o.told) > 0 && !o.over.IsZero() && !o.ended }
+
+// sharesNumber tells whether both were given one number, at whatever time.
+func (o *order) sharesNumber(other *order) bool {
+	return slices.ContainsFunc(o.told, func(t told) bool {
+		return slices.ContainsFunc(other.told, func(u told) bool {
+			return slices.ContainsFunc(u.vns[:], func(n vn.Number) bool { return slices.Contains(t.vns[:], n) })
+		})
+	})
 }
 
 // String tells its story, for people who look for what went wrong.
