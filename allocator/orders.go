@@ -180,10 +180,19 @@ func (a *Allocator) Extend(ctx context.Context, orderID string, ttl time.Duratio
 }
 
 // Order returns an order, an ended one until its tombstone goes.
-// Errors: *vn.FieldError, vn.ErrOrderUnknown, vn.ErrUnavailable.
+// Errors: *vn.FieldError, vn.ErrOrderUnknown, vn.ErrUnavailable; vn.ErrCold while Redis may
+// have forgotten the order.
 func (a *Allocator) Order(ctx context.Context, orderID string) (vn.Assignment, error) {
 	if err := vn.CheckOrderID(orderID); err != nil {
 		return vn.Assignment{}, err
 	}
-	return a.store.Order(ctx, orderID)
+	o, err := a.store.Order(ctx, orderID)
+	if errors.Is(err, vn.ErrOrderUnknown) {
+		if ready, e := a.store.Ready(ctx); e != nil {
+			return vn.Assignment{}, e
+		} else if !ready {
+			return vn.Assignment{}, vn.ErrCold
+		}
+	}
+	return o, err
 }

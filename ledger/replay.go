@@ -98,6 +98,7 @@ type replay struct {
 	mu                     sync.Mutex // of busy and progress
 	busy                   []vn.Number
 	ended                  int
+	announced              map[string]bool // orders whose end the apps were told
 	once                   sync.Once
 	first                  error // why the first of the failed did
 }
@@ -114,7 +115,9 @@ func (r *replay) endings(ctx context.Context) error {
 		r.progress(StageOrders, r.ended, 0)
 		return nil
 	}
+	r.announced = make(map[string]bool)
 	err := r.bus.OrdersReleased(ctx, time.Now().Add(-endedFor), func(e events.VNReleased, at time.Time) error {
+		r.announced[e.OrderID] = true
 		batch = append(batch, scripts.EndedOrder{ID: e.OrderID, Reason: vn.EndReason(e.Reason), At: at})
 		if len(batch) < replayBatch {
 			return nil
@@ -241,6 +244,7 @@ func (r *replay) batch(ctx context.Context, batch []numbered) error {
 		switch status {
 		case scripts.RestoreDone, scripts.RestoreKnown:
 			if r.cold && recs[i].Kind == scripts.RecordedReleased {
+				err = r.announce(ctx, &batch[at[i]].Record)
 				break // which orders have ended was made known first
 			}
 			var told bool
@@ -284,6 +288,18 @@ func fitting(batch []numbered) int {
 		orders = append(orders, vns)
 	}
 	return scripts.FittingPartitions(orders)
+}
+
+// announce makes an end known that is in the ledger and that nobody was told: Redis was
+// lost between the two, and with it who would have gone on.
+func (r *replay) announce(ctx context.Context, rec *events.Record) error {
+	if rec.Reason == events.ReasonGivenUp || r.announced[rec.OrderID] || time.Since(rec.EndedAt) > endedFor {
+		return nil
+	}
+	if err := r.bus.Released(ctx, events.VNReleased{OrderID: rec.OrderID, Reason: rec.Reason}); err != nil {
+		return fmt.Errorf("announce the end of order %s: %w", rec.OrderID, err)
+	}
+	return r.store.RemindEnded(ctx, []scripts.EndedOrder{{ID: rec.OrderID, Reason: vn.EndReason(rec.Reason), At: rec.EndedAt}})
 }
 
 func (r *replay) fail(err error) {

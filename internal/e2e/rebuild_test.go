@@ -106,6 +106,8 @@ func TestRebuildRestoresAnEmptiedRedis(t *testing.T) {
 	require.Contains(t, got.body, "cold")
 	got = p.api(t, http.MethodDelete, "/v1/orders/"+orders[0].id, "")
 	require.Equal(t, http.StatusServiceUnavailable, got.status, "an order that Redis has forgotten is not over: %s", got.body)
+	got = p.api(t, http.MethodGet, "/v1/orders/"+orders[0].id, "")
+	require.Equal(t, http.StatusServiceUnavailable, got.status, "nor is it unknown: %s", got.body)
 
 	out, code := p.run(t, "rebuild", "--config", filepath.Join(filepath.Dir(p.Dir), "callmask.yaml"))
 	require.Zero(t, code, out)
