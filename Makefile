@@ -50,7 +50,7 @@ race: deps-test ## all tests (fuzz seeds included) with the race detector, in ra
 	go test -race -shuffle=on $(TESTFLAGS) $(PACKAGES)
 
 .PHONY: alloc
-alloc: deps ## the tests that run without the race detector: allocations, and the largest numbers
+alloc: deps ## the tests that run without the race detector: allocations, the largest numbers, and Redis lost or answering badly
 	@files=$$(git grep -l '^//go:build !race' -- '*_test.go'); \
 	names=$$(sed -n 's/^func \(Test[A-Za-z0-9_]*\)(.*/\1/p' $$files | paste -sd '|' -); \
 	echo "go test -run '^($$names)\$$'"; \
