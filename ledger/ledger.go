@@ -167,8 +167,8 @@ func (l *Ledger) End(ctx context.Context, r *scripts.Release) error {
 
 // ended announces and settles the end of an order whose records are written.
 func (l *Ledger) ended(ctx context.Context, r *scripts.Release, fences []uint64) error {
-	if err := l.bus.Released(ctx, events.VNReleased{OrderID: r.OrderID, Reason: string(r.Reason)}); err != nil {
-		return fmt.Errorf("announce the end of order %s: %w", r.OrderID, err)
+	if err := l.tellEnd(ctx, r.OrderID, string(r.Reason)); err != nil {
+		return err
 	}
 	if err := l.store.SettleReleased(ctx, r, fences); err != nil {
 		if errors.Is(err, scripts.ErrBehind) { // it still routes: whoever asked asks again, and meanwhile it is restored
@@ -177,6 +177,14 @@ func (l *Ledger) ended(ctx context.Context, r *scripts.Release, fences []uint64)
 			}
 		}
 		return fmt.Errorf("settle the end of order %s: %w", r.OrderID, err)
+	}
+	return nil
+}
+
+// tellEnd tells the apps of the end of an order.
+func (l *Ledger) tellEnd(ctx context.Context, orderID, reason string) error {
+	if err := l.bus.Released(ctx, events.VNReleased{OrderID: orderID, Reason: reason}); err != nil {
+		return fmt.Errorf("announce the end of order %s: %w", orderID, err)
 	}
 	return nil
 }

@@ -296,8 +296,8 @@ func (r *replay) announce(ctx context.Context, rec *events.Record) error {
 	if rec.Reason == events.ReasonGivenUp || r.announced[rec.OrderID] || time.Since(rec.EndedAt) > endedFor {
 		return nil
 	}
-	if err := r.bus.Released(ctx, events.VNReleased{OrderID: rec.OrderID, Reason: rec.Reason}); err != nil {
-		return fmt.Errorf("announce the end of order %s: %w", rec.OrderID, err)
+	if err := r.tellEnd(ctx, rec.OrderID, rec.Reason); err != nil {
+		return err
 	}
 	return r.store.RemindEnded(ctx, []scripts.EndedOrder{{ID: rec.OrderID, Reason: vn.EndReason(rec.Reason), At: rec.EndedAt}})
 }

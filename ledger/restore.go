@@ -202,10 +202,7 @@ func (r *Restorer) recordEnd(ctx context.Context, rec *events.Record, seq uint64
 	if reason == events.ReasonGivenUp {
 		return nil
 	}
-	if err := r.bus.Released(ctx, events.VNReleased{OrderID: rec.OrderID, Reason: reason}); err != nil {
-		return fmt.Errorf("announce the end of order %s: %w", rec.OrderID, err)
-	}
-	return nil
+	return r.tellEnd(ctx, rec.OrderID, reason)
 }
 
 // tellHome tells the order's own partition of what was restored in another one. It

@@ -376,7 +376,6 @@ func (l *lossy) round(t *testing.T) {
 		l.act(t)
 	}
 	cold := l.rng.IntN(3) == 0
-	var lost []int
 	if cold {
 		for _, tag := range tags {
 			l.revert(t, tag, nil)
@@ -391,7 +390,7 @@ func (l *lossy) round(t *testing.T) {
 			l.act(t)
 		}
 	}
-	_, err := l.restorer.Replay(t.Context(), lost, cold, nil)
+	_, err := l.restorer.Replay(t.Context(), nil, cold, nil)
 	require.NoError(t, err)
 	l.finish(t)
 	l.settle(t)
